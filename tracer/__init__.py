@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""skbtrace: every packet's way through a Linux host, function by function.
+
+The house, in the order in which a packet's story flows through it::
+
+    bpf/skbtrace.bpf.c   one record per living packet, sent once when the packet ends
+    probes               PROBES, the only list of kernel functions
+    kernel/              compile, attach, stream (the only package that knows bcc)
+    wire                 record bytes <-> typed records
+    flow                 packet header bytes -> Flow
+    correlate            records -> journeys
+    topology/            devices and namespaces, labs (the only package that knows pyroute2)
+    sink                 what takes journeys
+    view/                lines for people (the only package that knows rich)
+    export/              the trace file
+    session              the one place where the above are put together
+    cli/                 commands, one file each
+
+Imports go one way, checked by import-linter: cli > session > view | export | kernel | topology >
+sink > correlate > flow | wire > probes > model > errors, text.
+"""
+
+__version__ = "0.1.0"
