@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Packet header bytes -> Flow. Reads what the headers say, believes no length it cannot check.
+
+Ethernet, one VLAN tag, ARP, IPv4, IPv6 (with its extension headers), TCP, UDP, ICMP, ICMPv6.
+Bytes beyond what was captured leave the members they hold at None.
+"""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv6Address
+from socket import AF_INET, inet_ntop
+
+from tracer.model import Flow
+
+_ETH_P_IP, _ETH_P_IPV6, _ETH_P_ARP = 0x0800, 0x86DD, 0x0806
+_VLAN_TAGS = (0x8100, 0x88A8)
+_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
+_EXTENSIONS = (0, 43, 60)  # hop-by-hop, routing, destination options
+_FRAGMENT = 44
+_TCP_FLAGS = ((0x02, "S"), (0x01, "F"), (0x04, "R"), (0x08, "P"), (0x20, "U"))
+_ARP_OPS = {1: "request", 2: "reply"}
+
+_IPV4 = struct.Struct("!BBHHHBBH4s4s")
+_IPV6 = struct.Struct("!IHBB16s16s")
+_ARP = struct.Struct("!HHBBH6s4s6s4s")
+_PORTS = struct.Struct("!HH")
+_TCP = struct.Struct("!HHIIBB")
+_ICMP = struct.Struct("!BBHHH")
+
+
+def flow_of(headers: bytes, l2_len: int, protocol: int, vlan_tci: int | None = None) -> Flow:
+    """Who speaks to whom.
+
+    ``headers`` begin with ``l2_len`` bytes of link-layer header; ``protocol`` is the EtherType in
+    host order, used where there is no Ethernet header; ``vlan_tci`` is a tag the kernel keeps
+    beside the packet. Any bytes give a Flow.
+    """
+    eth_src = eth_dst = None
+    vlan = None if vlan_tci is None else vlan_tci & 0x0FFF
+    ethertype, at = protocol, min(l2_len, len(headers))
+    if at >= 14:
+        eth_dst, eth_src = _mac(headers[:6]), _mac(headers[6:12])
+        ethertype = int.from_bytes(headers[12:14], "big")
+        if vlan_tci is not None:
+            ethertype = protocol  # the tag stands beside the packet, not in it
+    if ethertype in _VLAN_TAGS:
+        # The tag lies in the packet: behind the addresses, or at the network header.
+        tag = headers[14:18] if at >= 14 else headers[at : at + 4]
+        if len(tag) == 4:
+            vlan = int.from_bytes(tag[:2], "big") & 0x0FFF
+            ethertype = int.from_bytes(tag[2:], "big")
+            at = max(at, 18) if l2_len >= 14 else at + 4
+    body = headers[at:]
+    flow = _BODIES.get(ethertype, _other)(body, ethertype)
+    if flow.src is None and eth_src is not None:
+        flow = flow._replace(src=eth_src, dst=eth_dst)
+    return flow._replace(eth_src=eth_src, eth_dst=eth_dst, vlan=vlan)
+
+
+def _mac(address: bytes) -> str:
+    return address.hex(":")
+
+
+def _other(_body: bytes, ethertype: int) -> Flow:
+    return Flow(proto=f"0x{ethertype:04x}")
+
+
+def _arp(body: bytes, ethertype: int) -> Flow:
+    if len(body) < _ARP.size:
+        return Flow(proto="arp")
+    _, kind, _, plen, op, _, sender, _, target = _ARP.unpack_from(body)
+    if kind != _ETH_P_IP or plen != 4:
+        return Flow(proto="arp")
+    return Flow(
+        proto="arp",
+        src=inet_ntop(AF_INET, sender),
+        dst=inet_ntop(AF_INET, target),
+        arp_op=_ARP_OPS.get(op, str(op)),
+    )
+
+
+def _ipv4(body: bytes, ethertype: int) -> Flow:
+    if len(body) < _IPV4.size:
+        return Flow(proto="ipv4")
+    first, _, _, ip_id, fragment, _, number, _, src, dst = _IPV4.unpack_from(body)
+    flow = Flow(
+        proto=_NAMES.get(number, f"ipv4-{number}") if number != 58 else "ipv4-58",
+        src=inet_ntop(AF_INET, src),
+        dst=inet_ntop(AF_INET, dst),
+        ip_id=ip_id,
+        fragment=True if fragment & 0x3FFF else None,
+    )
+    if fragment & 0x1FFF:  # not the first fragment: no transport header
+        return flow
+    return _transport(flow, body[(first & 0x0F) * 4 :])
+
+
+def _ipv6(body: bytes, ethertype: int) -> Flow:
+    if len(body) < _IPV6.size:
+        return Flow(proto="ipv6")
+    _, _, number, _, src, dst = _IPV6.unpack_from(body)
+    rest = body[_IPV6.size :]
+    fragment: bool | None = None
+    offset = 0
+    while number in _EXTENSIONS and len(rest) >= 8:
+        number, rest = rest[0], rest[(rest[1] + 1) * 8 :]
+    if number == _FRAGMENT and len(rest) >= 8:
+        fragment = True
+        offset = int.from_bytes(rest[2:4], "big") & 0xFFF8
+        number, rest = rest[0], rest[8:]
+    flow = Flow(
+        proto=_NAMES.get(number, f"ipv6-{number}") if number != 1 else "ipv6-1",
+        src=str(IPv6Address(src)),
+        dst=str(IPv6Address(dst)),
+        fragment=fragment,
+    )
+    return flow if offset else _transport(flow, rest)
+
+
+def _transport(flow: Flow, rest: bytes) -> Flow:
+    if flow.proto == "tcp" and len(rest) >= _TCP.size:
+        sport, dport, seq, ack, _, bits = _TCP.unpack_from(rest)
+        letters = "".join(letter for bit, letter in _TCP_FLAGS if bits & bit)
+        flags = letters + ("." if bits & 0x10 else "")
+        return flow._replace(
+            sport=sport,
+            dport=dport,
+            tcp_flags=flags or "none",
+            tcp_seq=seq,
+            tcp_ack=ack if bits & 0x10 else None,
+        )
+    if flow.proto in ("tcp", "udp") and len(rest) >= _PORTS.size:
+        sport, dport = _PORTS.unpack_from(rest)
+        return flow._replace(sport=sport, dport=dport)
+    if flow.proto in ("icmp", "icmpv6") and len(rest) >= _ICMP.size:
+        kind, code, _, ident, seq = _ICMP.unpack_from(rest)
+        echo = kind in ((0, 8) if flow.proto == "icmp" else (128, 129))
+        return flow._replace(
+            icmp_type=kind,
+            icmp_code=code,
+            icmp_id=ident if echo else None,
+            icmp_seq=seq if echo else None,
+        )
+    return flow
+
+
+_BODIES = {_ETH_P_IP: _ipv4, _ETH_P_IPV6: _ipv6, _ETH_P_ARP: _arp}
