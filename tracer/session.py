@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One capture, from attaching to the last journey: the place where the parts are put together.
+
+A source gives record bytes, the correlator makes journeys of them, a sink takes them. It knows
+nothing of how a view looks or what was typed, and prints nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from tracer import __version__
+from tracer.correlate import Correlator, Names
+from tracer.model import Capture, Device, Journey, ProbePlace, Summary, Topology
+from tracer.probes import PROBES
+from tracer.sink import Sink
+from tracer.wire import decode
+
+QUIET_S = 0.05
+"""How long the reader sleeps when the ring buffer was empty: what a live view lags behind."""
+DRAIN_S = 0.5
+"""How long packets that are under way at the stop may take to end before they are *unfinished*."""
+
+
+class Source(Protocol):
+    """Where records come from; kernel.source.KernelSource is the real one."""
+
+    def start(self) -> tuple[ProbePlace, ...]:
+        """Attach everything, then let journeys begin."""
+
+    def read(self) -> list[bytes]:
+        """Records that wait; never blocks."""
+
+    def pause(self) -> None:
+        """No journey begins from now on."""
+
+    def stop(self) -> list[bytes]:
+        """Detach; the records of packets that had not ended."""
+
+    def lost(self) -> dict[str, int]:
+        """Loss counter → how many."""
+
+    def close(self) -> None:
+        """Give everything back."""
+
+    def symbol(self, address: int) -> tuple[str, int] | None:
+        """Code address → (function, offset)."""
+
+    def reason(self, number: int) -> str:
+        """Drop reason's name."""
+
+
+class Session:
+    """A capture. ``run`` once; ``stop`` may be called at any time, also from a signal handler."""
+
+    def __init__(
+        self,
+        source: Source,
+        device: Callable[[int, int], Device],
+        sink: Sink,
+        topology: Topology | None = None,
+    ) -> None:
+        self._source = source
+        self._sink = sink
+        self._topology = topology
+        self._correlator = Correlator(Names(device, source.symbol, source.reason))
+        self._stop = threading.Event()
+        self._journeys = 0
+        self._hops = 0
+        self._outcomes: Counter[str] = Counter()
+        self._hits: Counter[str] = Counter()
+
+    def stop(self) -> None:
+        """End the capture: soon, in order, with everything that was seen."""
+        self._stop.set()
+
+    def run(
+        self,
+        *,
+        ready: Callable[[Capture], None] = lambda _: None,
+        go_on: Callable[[], bool] = lambda: True,
+        most: int | None = None,
+        seconds: float | None = None,
+    ) -> Summary:
+        """Attach, hand journeys to the sink until told to stop, and detach on every way out.
+
+        ``ready`` is called when every probe is attached; ``go_on`` is asked some twenty times a
+        second; ``most`` journeys or ``seconds`` after ready are the end, too. Raises what the
+        source and the sink raise; the probes are gone then as well.
+        """
+        try:
+            capture = self._capture(self._source.start())
+            self._sink.begin(capture)
+            ready(capture)
+            end = None if seconds is None else time.monotonic() + seconds
+            while not self._stop.is_set() and go_on():
+                if self._read(most) or (most is not None and self._journeys >= most):
+                    if most is not None and self._journeys >= most:
+                        break
+                elif end is not None and time.monotonic() >= end:
+                    break
+                else:
+                    self._stop.wait(
+                        QUIET_S if end is None else min(QUIET_S, end - time.monotonic())
+                    )
+                if end is not None and time.monotonic() >= end:
+                    break
+            self._drain(most)
+            summary = self._summary(capture)
+            self._sink.end(summary)
+            return summary
+        finally:
+            self._source.close()
+
+    def _read(self, most: int | None) -> int:
+        """Take what waits; return how many records that were."""
+        batch = self._source.read()
+        take = self._correlator.take
+        self._hand_over((j for data in batch if (j := take(decode(data)))), most)
+        return len(batch)
+
+    def _drain(self, most: int | None) -> None:
+        """Let what is under way end, detach, read the rest."""
+        self._source.pause()
+        end = time.monotonic() + DRAIN_S
+        while self._read(most) and time.monotonic() < end:
+            time.sleep(QUIET_S)
+        alive = self._source.stop()
+        while self._read(most):
+            pass
+        self._hand_over(self._correlator.finish(map(decode, alive)), most)
+
+    def _hand_over(self, journeys: Iterable[Journey], most: int | None) -> None:
+        batch = list(journeys)
+        if most is not None:
+            del batch[max(most - self._journeys, 0) :]
+        if not batch:
+            return
+        self._journeys += len(batch)
+        for journey in batch:
+            self._hops += len(journey.hops)
+            self._outcomes[journey.outcome] += 1
+            self._hits.update([hop.function for hop in journey.hops])
+        self._sink.journeys(batch)
+
+    def _capture(self, places: tuple[ProbePlace, ...]) -> Capture:
+        system = os.uname()
+        return Capture(
+            kernel=system.release,
+            machine=system.machine,
+            probes=places,
+            monotonic_ns=time.monotonic_ns(),
+            realtime_ns=time.time_ns(),
+            topology=self._topology,
+            tool=f"skbtrace {__version__}",
+            cpus=os.cpu_count() or 1,
+        )
+
+    def _summary(self, capture: Capture) -> Summary:
+        attached = set(capture.attached)
+        return Summary(
+            journeys=self._journeys,
+            hops=self._hops,
+            lost=self._source.lost(),
+            outcomes=dict(self._outcomes),
+            hits={f: self._hits[f] for f in dict.fromkeys(p.function for p in PROBES)},
+            silent=tuple(
+                p.function
+                for p in PROBES
+                if p.function in attached
+                and p.neighbour is not None
+                and self._hits[p.neighbour]
+                and not self._hits[p.function]
+            ),
+        )
