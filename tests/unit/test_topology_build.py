@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Building: signals wait, and errors are told in a sentence."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import threading
+
+import pytest
+from click.testing import CliRunner
+
+from tracer.cli.lab import lab as lab_command
+from tracer.errors import PrerequisiteError, TopologyError, UsageError
+from tracer.topology import build
+from tracer.topology.build import State, Status
+from tracer.topology.spec import LABS
+
+LAB = LABS["docker0"]
+
+
+def test_a_signal_waits_until_the_block_is_done() -> None:
+    steps = []
+
+    def work() -> None:
+        with build._uninterrupted() as arrived:
+            signal.raise_signal(signal.SIGINT)
+            steps.append("after the signal")
+            assert arrived == [signal.SIGINT]
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert steps == ["after the signal"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_signal_is_not_lost_in_an_error() -> None:
+    def work() -> None:
+        with build._uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            raise ZeroDivisionError
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+
+
+def test_handlers_are_as_before() -> None:
+    before = [signal.getsignal(number) for number in build._SIGNALS]
+    with build._uninterrupted():
+        assert [signal.getsignal(number) for number in build._SIGNALS] != before
+    assert [signal.getsignal(number) for number in build._SIGNALS] == before
+
+
+def test_in_another_thread_nothing_is_done_about_signals() -> None:
+    failures: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            with build._uninterrupted() as arrived:
+                assert arrived == []
+        except BaseException as failure:
+            failures.append(failure)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    assert not failures
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.EOPNOTSUPP, PrerequisiteError),
+        (errno.EPERM, PrerequisiteError),
+        (errno.ENOSPC, TopologyError),
+    ],
+)
+def test_errors_of_the_kernel_are_explained(number: int, kind: type[Exception]) -> None:
+    explained = build._explained(OSError(number, os.strerror(number)), "cannot build")
+    assert type(explained) is kind
+    assert "Errno" not in explained.message
+
+
+def test_what_is_already_explained_stays() -> None:
+    error = TopologyError("a sentence", hint="a command")
+    assert build._explained(error, "cannot build") is error
+
+
+@pytest.mark.parametrize("command", ["up", "down"])
+def test_building_needs_root(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    result = CliRunner().invoke(lab_command, [command])
+    assert isinstance(result.exception, PrerequisiteError)
+    assert result.exception.hint == f"sudo skbtrace lab {command} docker0"
+
+
+@pytest.mark.parametrize("command", ["up", "down", "status"])
+def test_a_lab_nobody_knows(command: str) -> None:
+    result = CliRunner().invoke(lab_command, [command, "\x1b[31mlab"])
+    assert isinstance(result.exception, UsageError)
+    assert result.exception.message == r"there is no lab \x1b[31mlab (there are: docker0)"
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (Status(State.DOWN), "docker0: down"),
+        (Status(State.STANDING), "docker0: standing"),
+        (
+            Status(State.STANDING, owner=12),
+            "docker0: standing, kept by a running skbtrace (pid 12)",
+        ),
+        (
+            Status(State.BROKEN, missing=("vethc1", "skbtrace-c1")),
+            "docker0: broken, missing vethc1, skbtrace-c1",
+        ),
+        (Status(State.FOREIGN), "docker0: foreign: a docker0 exists that skbtrace did not make"),
+        (
+            Status(State.LEFT_BEHIND),
+            "docker0: left behind by a killed skbtrace; the next start removes it",
+        ),
+    ],
+)
+def test_status_is_a_sentence(now: Status, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "status", lambda lab: now)
+    assert CliRunner().invoke(lab_command, ["status"]).output == said + "\n"
+    listed = CliRunner().invoke(lab_command, ["list"]).output
+    assert listed.startswith(f"docker0  {now.state}  ")
+
+
+@pytest.mark.parametrize("command", ["", "up", "down", "status", "list"])
+def test_help_ends_with_an_example(command: str) -> None:
+    output = CliRunner().invoke(lab_command, [*command.split(), "--help"]).output
+    assert "Example" in output.strip().rpartition("\n\n")[2]
+    assert f"skbtrace lab {command}".strip() in output.strip().rpartition("\n\n")[2]
