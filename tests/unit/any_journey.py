@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Hypothesis strategies: captures, journeys and summaries of every shape the model allows."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from tracer.model import (
+    Branch,
+    Capture,
+    Device,
+    Drop,
+    Flow,
+    Hop,
+    Journey,
+    Netns,
+    Outcome,
+    ProbePlace,
+    Segment,
+    Summary,
+    Topology,
+)
+from tracer.text import printable
+
+# Names as they are once they are in the house: printable, of any script and width.
+names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=24).map(printable)
+counts = st.integers(0, 2**32)
+moments = st.integers(0, 2**62)
+functions = st.sampled_from(
+    ["veth_xmit", "__netif_receive_skb_core", "enqueue_to_backlog", "skb_clone", "icmp_rcv"]
+)
+netnses = st.builds(Netns, inum=counts, name=st.sampled_from(["host", "c1"]) | names)
+devices = st.builds(Device, netns=netnses, ifindex=counts, ifname=names)
+flows = st.builds(
+    Flow,
+    proto=st.sampled_from(["icmp", "icmpv6", "tcp", "udp", "arp", "ipv4-89", "0x88cc"]) | names,
+    src=st.none() | st.just("2001:db8::1") | names,
+    dst=st.none() | names,
+    sport=st.none() | counts,
+    dport=st.none() | counts,
+    eth_src=st.none() | names,
+    eth_dst=st.none() | names,
+    vlan=st.none() | counts,
+    ip_id=st.none() | counts,
+    fragment=st.none() | st.booleans(),
+    tcp_flags=st.none() | names,
+    tcp_seq=st.none() | counts,
+    tcp_ack=st.none() | counts,
+    icmp_type=st.none() | st.integers(0, 255),
+    icmp_code=st.none() | st.integers(0, 255),
+    icmp_id=st.none() | counts,
+    icmp_seq=st.none() | counts,
+    arp_op=st.none() | st.sampled_from(["request", "reply", "9"]) | names,
+)
+drops = st.builds(
+    Drop, reason=st.none() | names, function=st.none() | names, offset=st.integers(0, 2**20)
+)
+
+
+@st.composite
+def hops_of(draw: st.DrawFn, least: int = 0) -> tuple[Hop, ...]:
+    places = draw(st.lists(st.none() | devices, min_size=1, max_size=3))
+    hops = []
+    dt_ns = 0
+    for _ in range(draw(st.integers(least, 12))):
+        dt_ns += draw(st.integers(0, 30) | st.integers(0, 10**6) | st.integers(0, 10**17))
+        hops.append(
+            Hop(
+                function=draw(functions | names),
+                dt_ns=dt_ns,
+                cpu=draw(st.integers(0, 4) | counts),
+                device=draw(st.sampled_from(places)),
+                len=draw(counts),
+                segment=draw(st.none() | st.sampled_from(Segment)),
+                to_cpu=draw(st.none() | counts),
+                already_running=draw(st.none() | st.booleans()),
+            )
+        )
+    return tuple(hops)
+
+
+@st.composite
+def journeys(draw: st.DrawFn, least_hops: int = 0) -> Journey:
+    hops = draw(hops_of(least_hops))
+    branches = st.builds(Branch, id=names, hop=st.integers(0, max(0, len(hops) - 1)))
+    return Journey(
+        id=draw(names),
+        parent=draw(st.none() | names),
+        skb=draw(st.integers(0, 2**64 - 1)),
+        flow=draw(flows),
+        start_ns=draw(moments),
+        hops=hops,
+        outcome=draw(st.sampled_from(Outcome)),
+        proof=draw(st.none() | functions | names),
+        drop=draw(st.none() | drops),
+        damage=draw(st.none() | names),
+        branches=tuple(draw(st.lists(branches, max_size=3))),
+    )
+
+
+topologies = st.builds(
+    Topology,
+    name=names,
+    built=st.booleans(),
+    bridge=st.none() | devices,
+    ports=st.lists(devices, max_size=2).map(tuple),
+    ends=st.lists(devices, max_size=2).map(tuple),
+    addresses=st.lists(st.tuples(devices, names), max_size=2).map(tuple),
+)
+
+
+@st.composite
+def captures(draw: st.DrawFn) -> Capture:
+    """Attached probes before missing ones, as the file has them."""
+    attached = draw(st.dictionaries(names, names, max_size=3))
+    missing = draw(st.dictionaries(names, st.none() | names, max_size=3))
+    return Capture(
+        kernel=draw(names),
+        machine=draw(names),
+        probes=(
+            *(ProbePlace(function, symbol) for function, symbol in attached.items()),
+            *(ProbePlace(function, None, why) for function, why in missing.items()),
+        ),
+        monotonic_ns=draw(moments),
+        realtime_ns=draw(moments),
+        topology=draw(st.none() | topologies),
+        tool=draw(names),
+        cpus=draw(counts),
+    )
+
+
+_counters = st.dictionaries(names, counts, max_size=4)
+
+
+def summaries(of: int) -> st.SearchStrategy[Summary]:
+    """Summaries of a capture with so many journeys."""
+    return st.builds(
+        Summary,
+        journeys=st.just(of),
+        hops=counts,
+        lost=_counters,
+        outcomes=_counters,
+        hits=_counters,
+        silent=st.lists(names, max_size=3).map(tuple),
+    )

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-2.0-only
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit import any_journey
+from tests.unit.journeys import ALL, CAPTURE, CLONE, DROPPED, REPLY, REQUEST, SUMMARY
+from tracer.errors import TraceFileError
+from tracer.export.trace_writer import TraceWriter
+from tracer.model import Device, Journey
+
+
+def documented(journey: Journey) -> dict[str, Any]:
+    """The documented shape of a journey's line, made the slow and obvious way."""
+    line: dict[str, Any] = {
+        "type": "journey",
+        "id": journey.id,
+        "parent": journey.parent,
+        "skb": hex(journey.skb),
+        "flow": {k: v for k, v in journey.flow._asdict().items() if v is not None},
+        "start_ns": str(journey.start_ns),
+        "duration_ns": journey.duration_ns,
+        "outcome": str(journey.outcome),
+    }
+    if journey.proof is not None:
+        line["proof"] = journey.proof
+    if journey.drop is not None:
+        line["drop"] = journey.drop._asdict()
+    if journey.damage is not None:
+        line["damage"] = journey.damage
+    line["hops"] = []
+    for hop in journey.hops:
+        device = hop.device
+        members: dict[str, Any] = {
+            "function": hop.function,
+            "dt_ns": hop.dt_ns,
+            "cpu": hop.cpu,
+            "netns": device and device.netns.name,
+            "netns_inum": device and device.netns.inum,
+            "ifname": device and device.ifname,
+            "ifindex": device and device.ifindex,
+            "len": hop.len,
+        }
+        if hop.segment is not None:
+            members["segment"] = str(hop.segment)
+        for optional in ("to_cpu", "already_running"):
+            if getattr(hop, optional) is not None:
+                members[optional] = getattr(hop, optional)
+        line["hops"].append(members)
+    if journey.branches:
+        line["branches"] = [branch._asdict() for branch in journey.branches]
+    return line
+
+
+def written(*journeys: Journey) -> bytes:
+    stream = io.BytesIO()
+    TraceWriter(stream, "trace").journeys(journeys)
+    return stream.getvalue()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(any_journey.journeys(), max_size=3))
+def test_every_line_is_exactly_the_documented_shape(journeys: list[Journey]) -> None:
+    lines = [json.dumps(documented(j), separators=(",", ":")) for j in journeys]
+    assert written(*journeys, *journeys).decode("ascii") == "".join(f"{x}\n" for x in lines * 2)
+
+
+def test_the_members_other_tools_rely_on_have_their_names() -> None:
+    line = json.loads(written(REQUEST))
+    assert line["type"] == "journey"
+    assert line["parent"] is None
+    assert line["flow"]["proto"] == "icmp"
+    assert (line["flow"]["src"], line["flow"]["dst"]) == ("172.17.0.2", "172.17.0.3")
+    assert line["outcome"] == "delivered"
+    assert line["start_ns"] == "1234567890123"
+    assert line["duration_ns"] == 38_400
+    first = {"function": "veth_xmit", "dt_ns": 0, "cpu": 0, "netns": "c1", "ifname": "eth0"}
+    assert line["hops"][0].items() >= {**first, "ifindex": 4, "len": 98}.items()
+
+
+def test_a_clone_names_its_parent_and_its_parent_names_it() -> None:
+    assert json.loads(written(CLONE))["parent"] == REPLY.id
+    branch = json.loads(written(REPLY))["branches"][0]
+    assert branch["id"] == CLONE.id
+    assert REPLY.hops[branch["hop"]].function == "skb_clone"
+
+
+def test_a_drop_says_why_and_where() -> None:
+    line = json.loads(written(DROPPED))
+    assert line["drop"] == {"reason": "NETFILTER_DROP", "function": "nf_hook_slow", "offset": 0xA5}
+
+
+def test_a_hop_without_a_device_says_null() -> None:
+    hop = json.loads(written(CLONE))["hops"][-1]
+    assert [hop[k] for k in ("netns", "netns_inum", "ifname", "ifindex")] == [None] * 4
+
+
+def test_two_devices_that_look_alike_but_for_one_thing_are_told_apart() -> None:
+    """What is remembered about a device is never given to another one."""
+    for ifindex in range(20_000):  # more than are remembered; each is freed before the next
+        hop = REQUEST.hops[0]._replace(device=Device(REQUEST.hops[0].device.netns, ifindex, "d"))  # type: ignore[union-attr]
+        line = json.loads(written_by_one(REQUEST._replace(hops=(hop,))))
+        assert line["hops"][0]["ifindex"] == ifindex
+
+
+_ONE = io.BytesIO()
+_WRITER = TraceWriter(_ONE, "trace")
+
+
+def written_by_one(journey: Journey) -> bytes:
+    _ONE.seek(0)
+    _ONE.truncate()
+    _WRITER.journeys((journey,))
+    return _ONE.getvalue()
+
+
+def test_header_and_footer_enclose_the_journeys() -> None:
+    stream = io.BytesIO()
+    writer = TraceWriter(stream, "trace")
+    writer.begin(CAPTURE)
+    writer.journeys(list(ALL.values()))
+    writer.end(SUMMARY)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["type"] for line in lines] == ["header", *["journey"] * len(ALL), "footer"]
+    header, footer = lines[0], lines[-1]
+    assert (header["format"], header["version"]) == ("skbtrace", 1)
+    assert "veth_xmit" in header["probes"]["attached"]
+    assert header["probes"]["missing"] == ["icmpv6_rcv"]
+    assert header["clock"]["realtime_ns"] == "1760000000123456789"
+    assert footer["journeys"] == len(ALL) == writer.written
+    assert footer["lost"] == {"ring_full": 0, "table_full": 0, "end_missed": 1}
+
+
+class Disk(io.BytesIO):
+    """A file on a disk with room for so many bytes; writes in small pieces, as the kernel may."""
+
+    def __init__(self, room: int, number: int = errno.ENOSPC) -> None:
+        super().__init__()
+        self.room = room
+        self.number = number
+
+    def write(self, data: Any, /) -> int:
+        size = min(len(data), self.room - self.tell(), 1000)
+        if size <= 0:
+            raise OSError(self.number, os.strerror(self.number))
+        return super().write(data[:size])
+
+
+def test_a_full_disk_leaves_whole_lines_and_says_how_many() -> None:
+    whole = written(REQUEST)
+    disk = Disk(room=len(whole) * 2 + 700)
+    writer = TraceWriter(disk, "t.json")
+    with pytest.raises(TraceFileError) as caught:
+        writer.journeys([REQUEST] * 5)
+    assert caught.value.message == (
+        "cannot write t.json: No space left on device; "
+        "the journeys written before that (2) can be read"
+    )
+    assert caught.value.hint is not None
+    assert disk.getvalue() == whole * 2
+    assert writer.written == 2
+
+
+def test_after_a_full_disk_nothing_more_is_written() -> None:
+    disk = Disk(room=100)
+    writer = TraceWriter(disk, "t.json")
+    with pytest.raises(TraceFileError):
+        writer.journeys([REQUEST])
+    disk.room = 10**6
+    writer.journeys([REQUEST])
+    writer.end(SUMMARY)
+    assert disk.getvalue() == b""
+
+
+def test_the_partial_line_is_cut_even_where_the_file_began_before_the_trace() -> None:
+    """Standard output may be a file that others wrote to before."""
+    disk = Disk(room=10**6)
+    disk.write(b"something else\n")
+    disk.room = disk.tell() + 50
+    with pytest.raises(TraceFileError):
+        TraceWriter(disk, "standard output").journeys([REQUEST])
+    assert disk.getvalue() == b"something else\n"
+
+
+def test_another_error_is_told_without_the_hint_on_room() -> None:
+    with pytest.raises(TraceFileError) as caught:
+        TraceWriter(Disk(room=0, number=errno.EIO), "t.json").begin(CAPTURE)
+    assert "Input/output error" in caught.value.message
+    assert caught.value.hint is None
+
+
+def test_a_broken_pipe_is_passed_up() -> None:
+    with pytest.raises(BrokenPipeError):
+        TraceWriter(Disk(room=0, number=errno.EPIPE), "-").begin(CAPTURE)
+
+
+def test_a_real_full_device_is_told() -> None:
+    with (
+        Path("/dev/full").open("wb", buffering=0) as full,
+        pytest.raises(TraceFileError, match="No space left"),
+    ):
+        TraceWriter(full, "/dev/full").begin(CAPTURE)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-only
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.unit.journeys import CAPTURE, SUMMARY
+from tracer.model import Summary
+from tracer.view.capture import LOSSES, closing, opening
+from tracer.view.line import Line, text_of
+from tracer.view.theme import STYLES
+from tracer.wire import LOSSES as KERNEL_LOSSES
+
+
+def said(lines: list[Line]) -> list[str]:
+    assert {style for line in lines for _, style in line} <= STYLES.keys()
+    return [text_of(line) for line in lines]
+
+
+def test_the_opening_says_what_where_and_with_how_much() -> None:
+    assert said(opening(CAPTURE)) == [
+        "docker0, built as a lab, on Linux 6.1.0-26-amd64 (x86_64): "
+        f"{len(CAPTURE.attached)} probes attached",
+        "! no probe on icmpv6_rcv: this kernel has no such symbol",
+    ]
+
+
+def test_the_opening_tells_a_found_bridge_and_a_whole_host_from_a_lab() -> None:
+    assert CAPTURE.topology is not None
+    found = replace(CAPTURE, topology=replace(CAPTURE.topology, built=False))
+    assert said(opening(found))[0].startswith("docker0, found on this host, on Linux")
+    assert said(opening(replace(CAPTURE, topology=None)))[0].startswith("this host on Linux")
+
+
+def test_the_closing_counts_and_says_what_each_loss_means() -> None:
+    assert said(closing(CAPTURE, SUMMARY)) == [
+        "10 journeys: 5 delivered, 2 consumed, 1 dropped, 1 unfinished, 1 damaged",
+        f"! end_missed 1: {LOSSES['end_missed']}",
+        "! udpv6_rcv never fired, although its neighbours did",
+        "! not probed: icmpv6_rcv",
+    ]
+
+
+def test_nothing_lost_is_said_too() -> None:
+    summary = Summary(journeys=1, lost={"ring_full": 0}, outcomes={"delivered": 1, "dropped": 0})
+    assert said(closing(CAPTURE, summary))[0] == "1 journey: 1 delivered; nothing lost"
+
+
+def test_no_journeys_is_a_sentence() -> None:
+    assert said(closing(CAPTURE, Summary()))[0] == "0 journeys; nothing lost"
+
+
+def test_a_loss_nobody_explained_is_still_shown() -> None:
+    assert "! odd 3: lost" in said(closing(CAPTURE, Summary(lost={"odd": 3})))
+
+
+def test_every_loss_counter_of_the_kernel_program_is_explained() -> None:
+    assert set(KERNEL_LOSSES) == LOSSES.keys()

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-only
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.unit.journeys import ALL, CAPTURE, SUMMARY
+from tracer.cli.probes import probes
+from tracer.cli.show import show
+from tracer.errors import TraceFileError
+from tracer.export.trace_writer import TraceWriter
+from tracer.probes import MISSION, PROBES
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    stream = io.BytesIO()
+    writer = TraceWriter(stream, "trace")
+    writer.begin(CAPTURE)
+    writer.journeys(list(ALL.values()))
+    writer.end(SUMMARY)
+    path = tmp_path / "t.json"
+    path.write_bytes(stream.getvalue())
+    return path
+
+
+def run(*arguments: str, stdin: bytes | None = None) -> Result:
+    return CliRunner(env={"COLUMNS": "80"}).invoke(show, arguments, input=stdin)
+
+
+GOLDEN = (Path(__file__).parent / "golden" / "journeys-80-ascii.txt").read_text(encoding="utf-8")
+
+
+def test_show_prints_the_blocks_of_the_live_view(trace: Path) -> None:
+    result = run("--ascii", str(trace))
+    assert result.exit_code == 0
+    assert result.stdout == GOLDEN + "\n"
+
+
+def test_show_says_the_rest_on_standard_error(trace: Path) -> None:
+    said = run(str(trace)).stderr.splitlines()
+    assert said[0].startswith("docker0, built as a lab, on Linux 6.1.0-26-amd64")
+    assert "! end_missed 1: " in "\n".join(said)
+
+
+def test_show_reads_standard_input(trace: Path) -> None:
+    assert run("--ascii", "-", stdin=trace.read_bytes()).stdout == GOLDEN + "\n"
+
+
+def test_show_prints_what_is_whole_before_it_says_what_is_wrong(trace: Path) -> None:
+    content = trace.read_bytes()
+    cut = content[: content.rindex(b'{"type":"footer"') - 30]
+    result = run("--ascii", "-", stdin=cut)
+    assert result.stdout == GOLDEN[: GOLDEN.index("#70 ")]
+    assert isinstance(result.exception, TraceFileError)
+    assert result.exception.exit_code == 1
+    assert result.exception.message.startswith("standard input: line 11 is cut off")
+
+
+def test_show_colors_when_asked(trace: Path) -> None:
+    assert "\x1b[" in run("--color", "always", str(trace)).stdout
+    assert "\x1b[" not in run(str(trace)).stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("nowhere.json", "No such file or directory"), (".", "Is a directory")]
+)
+def test_show_says_why_a_file_cannot_be_opened(tmp_path: Path, name: str, why: str) -> None:
+    error = run(str(tmp_path / name)).exception
+    assert isinstance(error, TraceFileError)
+    assert error.message == f"cannot open {tmp_path / name}: {why}"
+
+
+def test_probes_are_listed_in_80_columns() -> None:
+    lines = CliRunner(env={"COLUMNS": "80"}).invoke(probes).output.splitlines()
+    assert max(len(line) for line in lines) <= 80
+    assert not any(line.endswith(" ") for line in lines)
+    starts = [line for line in lines[1:] if line[3:4].strip()]
+    assert [line.split()[line.startswith("*")] for line in starts] == [p.function for p in PROBES]
+    marked = [line.split()[1] for line in lines if line.startswith("*")]
+    assert tuple(marked) == MISSION
+    assert len({line[48:49] for line in lines} & {" "}) == 0  # the meanings line up
+
+
+def test_help_shows_examples_on_lines_of_their_own() -> None:
+    lines = CliRunner().invoke(show, ["--help"]).output.splitlines()
+    assert "  skbtrace show trace.json" in [line.removeprefix("  ") for line in lines]

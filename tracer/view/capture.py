@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What stands before the first journey and after the last one, in lines for standard error.
+
+Pure: from a Capture and a Summary to lines. What was lost is said with what that means for the
+reader; nothing is lost in silence.
+"""
+
+from __future__ import annotations
+
+from tracer.model import Capture, Outcome, Summary
+from tracer.view.line import Line, Span
+
+LOSSES = {
+    "ring_full": "records found the ring buffer full; these journeys are missing or damaged",
+    "table_full": "packets were not followed, too many were being followed already",
+    "end_missed": "journeys ended unseen; they are shown as damaged",
+    "clone_missed": "clones stand without their parent, which is not known",
+    "hop_limit": "hops are left out of packets that passed more probes than a journey may have",
+}
+"""Loss counter → what its number counts and means."""
+
+
+def opening(capture: Capture) -> list[Line]:
+    """Return what is traced, on which kernel, with how many probes; missing probes by name."""
+    topology = capture.topology
+    name, found = "this host", ""
+    if topology is not None:
+        name = topology.name
+        found = ", built as a lab," if topology.built else ", found on this host,"
+    probes = _count(len(capture.attached), "probe")
+    where = f"{found} on Linux {capture.kernel} ({capture.machine}): {probes} attached"
+    lines: list[Line] = [((name, "flow"), (where, ""))]
+    for place in capture.missing:
+        why = "" if place.why_missing is None else f": {place.why_missing}"
+        lines.append((("! ", "warning"), (f"no probe on {place.function}{why}", "warning")))
+    return lines
+
+
+def closing(capture: Capture, summary: Summary) -> list[Line]:
+    """Return how many journeys there were, how they ended, and everything that was lost."""
+    head: list[Span] = [(_count(summary.journeys, "journey"), "flow")]
+    outcomes = [(o, summary.outcomes[o]) for o in Outcome if summary.outcomes.get(o)]
+    for number, (outcome, count) in enumerate(outcomes):
+        head += [(", " if number else ": ", ""), (f"{count} {outcome}", outcome.value)]
+    lost = {name: count for name, count in summary.lost.items() if count}
+    if not lost:
+        head += [("; ", ""), ("nothing lost", "good")]
+    lines: list[Line] = [tuple(head)]
+    for name, count in lost.items():
+        lines.append((("! ", "bad"), (f"{name} {count}: {LOSSES.get(name, 'lost')}", "bad")))
+    for function in summary.silent:
+        lines.append(
+            (
+                ("! ", "warning"),
+                (f"{function} never fired, although its neighbours did", "warning"),
+            )
+        )
+    if capture.missing:
+        names = ", ".join(dict.fromkeys(p.function for p in capture.missing))
+        lines.append((("! ", "warning"), (f"not probed: {names}", "warning")))
+    return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

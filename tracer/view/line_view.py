@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The line view: each finished journey as a block on a stream, a blank line after it.
+
+A thin shell around ``journey.render``. It knows the stream's width and encoding, not where
+journeys come from.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TextIO
+
+from tracer.model import Capture, Device, Journey, Netns, Summary
+from tracer.view.journey import render
+from tracer.view.line import Line
+from tracer.view.look import NETNS_STYLES, Look
+from tracer.view.theme import paint
+
+_WIDTH = 80
+"""Cells, where nobody says how many."""
+_REMEMBERED = 4096
+"""Namespaces that keep their colour; the one after them starts over."""
+
+
+class LineView:
+    """A Sink that writes journeys to ``stream`` as blocks of lines.
+
+    ``width`` in cells, or None to ask the terminal before every batch. BrokenPipeError passes up.
+    """
+
+    def __init__(
+        self, stream: TextIO, *, color: bool = False, ascii: bool = False, width: int | None = None
+    ) -> None:
+        self._stream = stream
+        self._color = color
+        self._width = width
+        self._styles: dict[int, str] = {}
+        self._look = Look(ascii=ascii or not speaks_unicode(stream), netns_styles=self._styles)
+
+    def begin(self, capture: Capture) -> None:
+        """Give the topology's namespaces their colours. Nothing is written."""
+        topology = capture.topology
+        if topology is not None:
+            devices = (topology.bridge, *topology.ports, *topology.ends)
+            self._see(devices)
+
+    def journeys(self, batch: Sequence[Journey]) -> None:
+        """Write one block each, all in one go, and flush."""
+        width = self._width or terminal_width(self._stream)
+        blocks = []
+        for journey in batch:
+            self._see(hop.device for hop in journey.hops)
+            lines = render(journey, width, self._look)
+            blocks += [paint(line, color=self._color) for line in lines]
+            blocks.append("")
+        if blocks:
+            self._stream.write("\n".join(blocks) + "\n")
+            self._stream.flush()
+
+    def end(self, summary: Summary) -> None:
+        """Flush."""
+        self._stream.flush()
+
+    def _see(self, devices: Iterable[Device | None]) -> None:
+        for device in devices:
+            if device is not None and device.netns.inum not in self._styles:
+                self._name(device.netns)
+
+    def _name(self, netns: Netns) -> None:
+        if len(self._styles) >= _REMEMBERED:
+            self._styles.clear()
+        self._styles[netns.inum] = NETNS_STYLES[len(self._styles) % len(NETNS_STYLES)]
+
+
+def write_lines(stream: TextIO, lines: Iterable[Line], *, color: bool = False) -> None:
+    """Write lines to a stream and flush. BrokenPipeError passes up."""
+    stream.write("".join([paint(line, color=color) + "\n" for line in lines]))
+    stream.flush()
+
+
+def speaks_unicode(stream: TextIO) -> bool:
+    """Say whether every character can be written to ``stream``."""
+    try:
+        return codecs.lookup(stream.encoding or "ascii").name.startswith("utf")
+    except LookupError:
+        return False
+
+
+def terminal_width(stream: TextIO, environ: Mapping[str, str] = os.environ) -> int:
+    """Return the width in cells of the terminal behind ``stream``; else COLUMNS, else 80."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _WIDTH
+    except (OSError, ValueError):
+        columns = environ.get("COLUMNS", "")
+        return int(columns) if columns.isdecimal() and int(columns) > 0 else _WIDTH

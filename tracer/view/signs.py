@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The signs a view draws with: one set for terminals that know Unicode, one in plain ASCII.
+
+Every sign that stands in a bar or before an outcome is one cell wide. This module knows no colours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tracer.model import Outcome, Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """One set of signs."""
+
+    work: str
+    wait: str
+    socket: str
+    axis: str
+    """The left edge of the bars."""
+    rule: str
+    """Repeated across the line where the namespace changes."""
+    to: str
+    """Between two devices of a path."""
+    across: str
+    """Between two namespaces, where the packet leaves one for the other."""
+    branch: str
+    """Before the id of a clone that leaves."""
+    cut: str
+    """Stands for text that had no room."""
+    outcomes: dict[Outcome, str]
+
+    def bar(self, segment: Segment | None) -> str:
+        """Return the sign a segment's time is drawn with."""
+        if segment in {Segment.SOFTIRQ_WAIT, Segment.BACKLOG_WAIT}:
+            return self.wait
+        return self.socket if segment is Segment.SOCKET else self.work
+
+
+ASCII = Signs(
+    work="#",
+    wait=".",
+    socket="~",
+    axis="|",
+    rule="-",
+    to=">",
+    across="->",
+    branch="->",
+    cut="~",
+    outcomes={
+        Outcome.DELIVERED: "=",
+        Outcome.CONSUMED: "=",
+        Outcome.DROPPED: "X",
+        Outcome.UNFINISHED: "?",
+        Outcome.DAMAGED: "!",
+    },
+)
+
+UNICODE = Signs(
+    work="█",
+    wait="░",
+    socket="╌",
+    axis="│",
+    rule="─",
+    to="›",
+    across="→",
+    branch="└►",
+    cut="…",
+    outcomes={
+        Outcome.DELIVERED: "✓",
+        Outcome.CONSUMED: "✓",
+        Outcome.DROPPED: "✗",
+        Outcome.UNFINISHED: "…",
+        Outcome.DAMAGED: "!",
+    },
+)
