@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line: the table of commands, and the one place where errors become words.
+
+A command is one file and one line in COMMANDS. Modules are imported when their command runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from tracer import __version__
+from tracer.errors import FAILURE, USAGE, SkbtraceError
+
+COMMANDS = {
+    "show": ("tracer.cli.show:show", "Print the journeys of a trace file."),
+    "lab": ("tracer.cli.lab:lab", "Build a network to look at, take it down."),
+    "probes": ("tracer.cli.probes:probes", "List the kernel functions that are probed."),
+    "schema": ("tracer.cli.schema:schema", "Print the JSON Schema of the trace file."),
+    "doctor": ("tracer.cli.doctor:doctor", "Say whether this host can trace, and what it lacks."),
+}
+
+INTERRUPTED = 130
+"""128 + SIGINT: Ctrl-C before the capture began."""
+
+
+class Commands(click.Group):
+    """The top command: options of a capture, or a subcommand. Takes ``-- COMMAND`` apart first."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """What stands behind ``--`` is a command to run, not a subcommand."""
+        command: list[str] = []
+        if "--" in args and not any(word in COMMANDS for word in args[: args.index("--")]):
+            at = args.index("--")
+            args, command = args[:at], args[at + 1 :]
+            if not command:
+                raise click.UsageError("there is no command behind --", ctx)
+        ctx.meta["command"] = command
+        if not args and not command:
+            args = ["--help"]
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of COMMANDS."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's module now."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        found = getattr(importlib.import_module(module), name)
+        assert isinstance(found, click.Command)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From the table: --help imports no command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run skbtrace and exit: the only place that turns an error into words and a status."""
+    sys.exit(run(sys.argv[1:] if args is None else args))
+
+
+def run(args: list[str]) -> int:  # noqa: PLR0911 (each kind of end is a line of its own)
+    """Run skbtrace and return its exit status."""
+    from tracer.cli.trace import trace
+
+    try:
+        # Not trace.main(): that turns a broken pipe into exit status 1.
+        with trace.make_context("skbtrace", args) as context:
+            status = trace.invoke(context)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except click.exceptions.Exit as done:  # --help and --version
+        return done.exit_code
+    except BrokenPipeError:
+        # Nobody reads any more, which is fine; keep Python from complaining at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except SkbtraceError as error:
+        say(error.message)
+        if error.hint:
+            click.echo(f"  try: {error.hint}", err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return USAGE
+    except (KeyboardInterrupt, click.Abort):
+        say("interrupted")
+        return INTERRUPTED
+    except OSError as error:
+        say(f"{error.strerror}{f': {error.filename}' if error.filename else ''}")
+        return FAILURE
+
+
+def say(text: str) -> None:
+    """A line on standard error."""
+    click.echo(f"skbtrace: {text}", err=True)
+
+
+__all__ = ["COMMANDS", "Commands", "__version__", "main", "run", "say"]

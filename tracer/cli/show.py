@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``skbtrace show``: print the journeys of a trace file, without root and without bcc."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from tracer.errors import TraceFileError
+from tracer.text import printable
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+
+_EXAMPLES = """\b
+Examples:
+  skbtrace show trace.json
+  skbtrace show --color always trace.json | less -R
+  zcat trace.json.gz | skbtrace show -
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("file")
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Colour the output; auto: on a terminal, unless NO_COLOR is set.",
+)
+@click.option("--ascii", "ascii_only", is_flag=True, help="Draw with ASCII characters only.")
+def show(file: str, color: str, ascii_only: bool) -> None:
+    """Print the journeys in trace FILE; - is standard input.
+
+    What the trace says of itself (kernel, probes, losses) goes to standard error.
+    """
+    from tracer.export.trace_reader import TraceReader
+    from tracer.view.capture import closing, opening
+    from tracer.view.line_view import LineView, write_lines
+    from tracer.view.theme import use_color
+
+    def colored(stream_is_terminal: bool) -> bool:
+        return use_color(color, isatty=stream_is_terminal, environ=os.environ)
+
+    on_stderr = colored(sys.stderr.isatty())
+    with _opened(file) as stream:
+        reader = TraceReader(stream, "standard input" if file == "-" else file)
+        write_lines(sys.stderr, opening(reader.capture), color=on_stderr)
+        view = LineView(sys.stdout, color=colored(sys.stdout.isatty()), ascii=ascii_only)
+        view.begin(reader.capture)
+        for journey in reader:  # one by one: the other end of a pipe may still be tracing
+            view.journeys((journey,))
+        if reader.summary is not None:
+            view.end(reader.summary)
+            write_lines(sys.stderr, closing(reader.capture, reader.summary), color=on_stderr)
+
+
+def _opened(file: str) -> AbstractContextManager[BinaryIO]:
+    if file == "-":
+        return nullcontext(sys.stdin.buffer)
+    try:
+        return Path(file).open("rb")
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise TraceFileError(f"cannot open {printable(file)}: {why}") from error
