@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the kernel tests share: the real command, the lab, traffic, and other witnesses.
+
+They run as root on a kernel that can trace: in a guest (tests/vm) or on a capable host.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tracer.export.trace_reader import TraceReader
+from tracer.kernel.host import checks
+from tracer.model import Capture, Journey, Summary
+
+HOUSE = Path(__file__).parents[2]
+C1, C2 = "skbtrace-c1", "skbtrace-c2"
+C1_IP, C2_IP = "172.17.0.2", "172.17.0.3"
+TIMEOUT_S = 180
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _capable() -> None:
+    """A host that cannot trace skips, unless SKBTRACE_REQUIRE says that it must."""
+    lacking = [check.found for check in checks() if not check.good]
+    if lacking and os.environ.get("SKBTRACE_REQUIRE") != "kernel":
+        pytest.skip(lacking[0])
+    assert not lacking
+
+
+def skbtrace(*args: str, status: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the real command; its exit status must be ``status``."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tracer", *args],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        cwd=HOUSE,
+        check=False,
+        **options,
+    )
+    assert done.returncode == status, f"{done.returncode}\n{done.stdout[-3000:]}\n{done.stderr}"
+    return done
+
+
+def start_skbtrace(*args: str) -> subprocess.Popen[str]:
+    """Start the real command and wait until every probe is attached."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tracer", *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=HOUSE,
+    )
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if "attached" in line:
+            return process
+    raise AssertionError(f"it ended with {process.wait()} before it was ready: {''.join(said)}")
+
+
+class Trace:
+    """A trace file, read."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as stream:
+            reader = TraceReader(stream, path.name)
+            self.journeys: list[Journey] = list(reader)
+            self.capture: Capture = reader.capture
+            assert reader.summary is not None
+            self.summary: Summary = reader.summary
+        self.path = path
+
+    def of(self, proto: str, src: str | None = None, **flow: object) -> list[Journey]:
+        """Journeys of a protocol, from a sender, with these members of their flow; no clones."""
+        return [
+            j
+            for j in self.journeys
+            if j.parent is None
+            and j.flow.proto == proto
+            and src in (None, j.flow.src)
+            and all(getattr(j.flow, name) == value for name, value in flow.items())
+        ]
+
+
+def path_of(journey: Journey) -> list[str]:
+    """The hops as ``function netns/ifname``."""
+    return [
+        f"{h.function} {h.device.netns.name}/{h.device.ifname}" if h.device else h.function
+        for h in journey.hops
+    ]
+
+
+def sh(command: str) -> str:
+    """Run a shell command, which must succeed; its output."""
+    return subprocess.check_output(["sh", "-ec", command], text=True, timeout=TIMEOUT_S)
+
+
+def packets(counters: Path) -> tuple[int, int]:
+    """(received, sent) packets in the output of ``ip -j -s link show dev``."""
+    (link,) = json.loads(counters.read_text())
+    return link["stats64"]["rx"]["packets"], link["stats64"]["tx"]["packets"]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[None]:
+    """The docker0 lab stands, with the neighbours known to each other."""
+    skbtrace("lab", "up")
+    try:
+        sh(f"ip netns exec {C1} ping -q -c 1 {C2_IP}")
+        yield
+    finally:
+        skbtrace("lab", "down")
+
+
+def capture(folder: Path, command: str, *args: str) -> Trace:
+    """Trace docker0 while a shell command runs; nothing may be lost."""
+    path = folder / "trace.json"
+    skbtrace(
+        "--topology", "docker0", "-q", "-f", "-w", str(path), *args, "--", "sh", "-ec", command
+    )
+    trace = Trace(path)
+    assert not any(trace.summary.lost.values()), trace.summary.lost
+    return trace

@@ -1,0 +1,667 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The lab on a real kernel: built, taken down, interrupted, killed; named, discovered, in use.
+
+Every test leaves the host as it was, byte for byte: the fixture ``host`` sees to that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tracer.cli.lab import lab as lab_command
+from tracer.errors import TopologyError
+from tracer.model import Device, Netns, Topology
+from tracer.topology import build, links, netns, record
+from tracer.topology.build import State, down, standing, status, up
+from tracer.topology.discover import discover, scope
+from tracer.topology.names import Names
+from tracer.topology.spec import LABS, Container
+from tracer.topology.traffic import ECHOES, Traffic
+
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces: needs root"),
+]
+
+LAB = LABS["docker0"]
+C1, C2 = LAB.containers
+LIMIT_S = 60.0
+"""An emulated guest is slow. Nothing waits that long if all is well."""
+
+
+def run(*command: str | bytes) -> str:
+    return subprocess.run(command, check=True, capture_output=True).stdout.decode(errors="replace")
+
+
+def snapshot() -> dict[str, str]:
+    commands = "link\naddr\nroute show table all\nrule\n"
+    told = subprocess.check_output(["ip", "-d", "-batch", "-"], input=commands, text=True)
+    # On a host that has more than the lab, some things tick.
+    seen = {"ip": re.sub(r"(timer|lft|expires) +[\d.]+(sec)?", r"\1", told)}
+    seen["namespaces"] = " ".join(sorted(file.name for file in netns.RUN_NETNS.iterdir()))
+    mounts = Path("/proc/mounts").read_text().splitlines(keepends=True)
+    seen["mounts"] = "".join(line for line in mounts if "netns" in line)
+    seen["records"] = " ".join(sorted(path.name for path in record.FOLDER.glob("*.json*")))
+    for path in sorted(Path("/proc/sys/net").rglob("*")):
+        try:
+            seen[str(path)] = path.read_text()
+        except OSError:  # a folder, or write-only
+            seen[str(path)] = ""
+    seen.pop("/proc/sys/net/netfilter/nf_conntrack_count", None)
+    return seen
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+@pytest.fixture(scope="module")
+def untouched() -> dict[str, str]:
+    # Let `ip netns` make what it leaves for ever: /run/netns, a mount of its own.
+    run("ip", "netns", "add", "first")
+    run("ip", "netns", "del", "first")
+    if status(LAB).state is not State.DOWN:
+        pytest.skip("there is a docker0 on this host: it is left alone")
+    return snapshot()
+
+
+@pytest.fixture(autouse=True)
+def host(untouched: dict[str, str]) -> Iterator[None]:
+    files = open_files()
+    yield
+    after = snapshot()
+    down(LAB)
+    assert after == untouched
+    assert open_files() == files
+    assert threading.active_count() == 1
+
+
+@pytest.fixture
+def clean_up() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def forked(work: Callable[[], None]) -> int:
+    """Run ``work`` in a child and return its pid. Its exit status is 1 if ``work`` raises."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
+        work()
+        os._exit(0)
+    except BaseException as error:
+        print(f"child: {error!r}", file=sys.stderr)
+        os._exit(1)
+
+
+def exit_code(pid: int) -> int:
+    """Return the child's exit status, or minus the signal that killed it."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def at_step(number: int, act: Callable[[], None]) -> None:
+    """Call ``act`` before the given one of the steps by which this process changes the host."""
+    steps = 0
+
+    def count(event: str, _: tuple[object, ...]) -> None:
+        nonlocal steps
+        # A netlink request; a mount, unshare or setns; a record that is written or removed.
+        if event in {
+            "sys.set_asyncgen_hook_firstiter",
+            "ctypes.dlsym",
+            "os.rename",
+            "os.remove",
+        }:
+            steps += 1
+            if steps == number:
+                act()
+
+    sys.addaudithook(count)
+
+
+def kill_itself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def held() -> Iterator[int]:
+    """A child that keeps the lab standing; its pid, once the lab stands."""
+    standing_now, tell = os.pipe()
+
+    def keep() -> None:
+        with standing(LAB) as built:
+            os.write(tell, b"1" if built else b"0")
+            signal.pause()
+
+    pid = forked(keep)
+    os.close(tell)
+    try:
+        assert os.read(standing_now, 1) == b"1"
+        yield pid
+    finally:
+        os.close(standing_now)
+
+
+@contextmanager
+def process_with_own_netns(comm: str) -> Iterator[int]:
+    """A child in a network namespace without a name."""
+    ready, tell = os.pipe()
+    stop, end = os.pipe()
+
+    def stay() -> None:
+        os.close(end)
+        netns._libc("unshare", netns._CLONE_NEWNET)
+        Path("/proc/self/comm").write_text(comm)
+        os.write(tell, b"1")
+        os.read(stop, 1)
+
+    pid = forked(stay)
+    os.close(tell)
+    os.close(stop)
+    try:
+        assert os.read(ready, 1) == b"1"
+        yield pid
+    finally:
+        os.close(ready)
+        os.close(end)
+        os.waitpid(pid, 0)
+
+
+def snmp(container: Container) -> dict[str, int]:
+    """The namespace's own counters."""
+
+    def read() -> str:
+        return Path("/proc/thread-self/net/snmp").read_text()
+
+    lines = netns.inside(f"/run/netns/{container.netns}", read).splitlines()
+    counters = {}
+    for names, values in zip(lines[::2], lines[1::2], strict=True):
+        protocol, *fields = names.split()
+        for field, value in zip(fields, values.split()[1:], strict=True):
+            counters[protocol.rstrip(":") + field] = int(value)
+    return counters
+
+
+def interface_packets(device: str) -> tuple[int, int]:
+    statistics = Path(f"/sys/class/net/{device}/statistics")
+    received, sent = (int((statistics / f"{way}_packets").read_text()) for way in ("rx", "tx"))
+    return received, sent
+
+
+def arp_tap(container: Container) -> socket.socket:
+    """A socket that hears every ARP packet the container receives."""
+
+    def hear() -> socket.socket:
+        tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
+        tap.bind((container.ifname, 0x0806))
+        return tap
+
+    return netns.inside(f"/run/netns/{container.netns}", hear)
+
+
+# -- up and down -----------------------------------------------------------------------------
+
+
+def test_a_lab_goes_up_and_down_and_both_can_be_said_twice() -> None:
+    assert up(LAB)
+    assert status(LAB) == build.Status(State.STANDING)
+    assert not up(LAB)
+    assert status(LAB) == build.Status(State.STANDING)
+    assert down(LAB)
+    assert status(LAB) == build.Status(State.DOWN)
+    assert not down(LAB)
+
+
+def test_the_lab_is_what_docker_makes() -> None:
+    with standing(LAB) as built:
+        assert built
+        assert "172.17.0.1/16" in run("ip", "addr", "show", "docker0")
+        ports = run("bridge", "link", "show")
+        assert ports.count("master docker0 state forwarding") == 2
+        for container in LAB.containers:
+            inside = ("ip", "netns", "exec", container.netns, "ip")
+            assert container.mac in run(*inside, "link", "show", "eth0")
+            assert container.address in run(*inside, "addr", "show", "eth0")
+            assert "default via 172.17.0.1 dev eth0" in run(*inside, "route")
+
+
+def test_a_standing_lab_is_silent() -> None:
+    with standing(LAB), arp_tap(C2) as tap:
+        # The kernel's own chatter, if any, comes with the first second of a device.
+        assert not select.select([tap], [], [], 1.5)[0]
+        assert interface_packets("vethc1") == (0, 0)
+        assert interface_packets("vethc2") == (0, 0)
+
+
+def test_it_works_while_an_event_loop_runs() -> None:
+    async def everything() -> Topology:
+        with standing(LAB):
+            return discover("docker0", Names())
+
+    assert len(asyncio.run(everything()).ends) == 2
+
+
+def test_a_lab_that_was_put_up_stays_when_a_tracer_uses_it() -> None:
+    up(LAB)
+    with standing(LAB) as built:
+        assert not built
+    assert status(LAB).state is State.STANDING
+    down(LAB)
+
+
+def test_a_broken_lab_is_told_and_mended() -> None:
+    up(LAB)
+    run("ip", "link", "del", "vethc2")
+    assert status(LAB) == build.Status(State.BROKEN, missing=("vethc2",))
+    assert up(LAB)
+    assert status(LAB).state is State.STANDING
+    down(LAB)
+
+
+def test_a_lab_whose_record_is_lost_is_still_ours() -> None:
+    up(LAB)
+    record.erase(LAB.name)
+    assert not up(LAB)
+    assert down(LAB)
+
+
+def test_an_error_inside_takes_the_lab_down() -> None:
+    with pytest.raises(ZeroDivisionError), standing(LAB):
+        raise ZeroDivisionError
+    assert status(LAB).state is State.DOWN
+
+
+def test_an_error_while_building_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(build, "_build_container", fail)
+    with pytest.raises(TopologyError, match="No space left on device"):
+        up(LAB)
+    assert status(LAB).state is State.DOWN
+
+
+def test_the_command_line_says_what_to_do_next() -> None:
+    def says(*arguments: str) -> str:
+        return CliRunner().invoke(lab_command, arguments, catch_exceptions=False).output
+
+    assert says("status") == "docker0: down\n"
+    output = says("up")
+    assert "sudo skbtrace --topology docker0" in output
+    assert "sudo ip netns exec skbtrace-c1 ping 172.17.0.3" in output
+    assert "stands already" in says("up")
+    assert says("status") == "docker0: standing\n"
+    assert says("list").startswith("docker0  standing  ")
+    assert says("down") == "the lab docker0 is down\n"
+    assert says("down") == "there was no lab docker0\n"
+
+
+# -- what is not ours ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("device", "how"),
+    [
+        ("docker0", ["type", "bridge"]),
+        ("docker0", ["type", "veth", "peer", "name", "other"]),
+        ("vethc2", ["type", "veth", "peer", "name", "other"]),
+    ],
+)
+def test_a_device_of_somebody_else_is_refused_and_untouched(device: str, how: list[str]) -> None:
+    run("ip", "link", "add", device, *how)
+    before = snapshot()
+    with pytest.raises(TopologyError, match=f"a device {device} exists") as caught:
+        up(LAB)
+    assert caught.value.hint == f"ip -d link show {device}"
+    assert not down(LAB)
+    assert snapshot() == before
+    run("ip", "link", "del", device)
+
+
+def test_a_bridge_of_somebody_else_is_used_and_untouched() -> None:
+    run("ip", "link", "add", "docker0", "type", "bridge")
+    before = snapshot()
+    assert status(LAB).state is State.FOREIGN
+    with standing(LAB) as built:
+        assert not built
+        assert discover("docker0", Names()).ports == ()
+    assert snapshot() == before
+    run("ip", "link", "del", "docker0")
+
+
+def test_an_address_of_somebody_else_is_refused() -> None:
+    run("ip", "link", "add", "office", "type", "bridge")
+    run("ip", "addr", "add", "172.17.9.9/16", "dev", "office")
+    run("ip", "link", "set", "office", "up")
+    with pytest.raises(TopologyError, match="already reaches it through office"):
+        up(LAB)
+    run("ip", "link", "del", "office")
+
+
+# -- interrupted and killed ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("step", [1, 40])
+def test_a_signal_while_building_leaves_nothing(number: signal.Signals, step: int) -> None:
+    def build_interrupted() -> None:
+        for each in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_DFL)
+        at_step(step, lambda: os.kill(os.getpid(), number))
+        up(LAB)
+
+    # KeyboardInterrupt, or what the signal does by itself.
+    expected = 1 if number is signal.SIGINT else -number
+    assert exit_code(forked(build_interrupted)) == expected
+    assert status(LAB).state is State.DOWN
+
+
+def test_a_signal_whose_handler_returns_still_stops_the_building() -> None:
+    def build_interrupted() -> None:
+        signal.signal(signal.SIGTERM, lambda number, frame: None)
+        at_step(20, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(TopologyError, match="interrupted"), standing(LAB):
+            os._exit(3)
+
+    assert exit_code(forked(build_interrupted)) == 0
+    assert status(LAB).state is State.DOWN
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_it_stands_takes_it_down(number: signal.Signals) -> None:
+    with held() as pid:
+        assert status(LAB) == build.Status(State.STANDING, owner=pid)
+        os.kill(pid, number)
+        assert exit_code(pid) == 1
+    assert status(LAB).state is State.DOWN
+
+
+def test_what_a_killed_owner_left_is_removed_at_the_next_start() -> None:
+    with held() as pid:
+        os.kill(pid, signal.SIGKILL)
+        assert exit_code(pid) == -signal.SIGKILL
+    assert status(LAB).state is State.LEFT_BEHIND
+    with standing(LAB) as built:
+        assert built
+        assert status(LAB) == build.Status(State.STANDING, owner=os.getpid())
+    assert status(LAB).state is State.DOWN
+
+
+def test_a_lab_that_is_kept_by_a_running_tracer_is_left_to_it() -> None:
+    with held() as pid:
+        for act in (up, down):
+            with pytest.raises(TopologyError, match=f"kept by a running skbtrace .pid {pid}.") as e:
+                act(LAB)
+            assert e.value.hint == f"sudo kill {pid}"
+        with standing(LAB) as built:
+            assert not built
+        assert status(LAB) == build.Status(State.STANDING, owner=pid)
+        os.kill(pid, signal.SIGTERM)
+        exit_code(pid)
+
+
+@pytest.mark.parametrize("act", [up, down])
+def test_killed_at_any_step_the_next_start_cleans_up(act: Callable[..., bool]) -> None:
+    def present() -> set[str]:
+        namespaces = {file.name for file in netns.RUN_NETNS.iterdir()}
+        return namespaces | {link.ifname for link in netns.inside(netns.OWN, links.read)}
+
+    before = present()
+    step = 1
+    while True:
+        if act is down:
+            up(LAB)
+
+        def do_and_die(step: int = step) -> None:
+            at_step(step, kill_itself)
+            act(LAB)
+
+        code = exit_code(forked(do_and_die))
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        # Whatever there is, nobody is told that half of it stands.
+        assert status(LAB).state in {State.DOWN, State.LEFT_BEHIND, State.STANDING}
+        down(LAB)
+        assert status(LAB).state is State.DOWN
+        assert present() == before
+        step += 7
+    assert step > 50
+    down(LAB)
+
+
+def test_two_starts_at_once_build_one_lab() -> None:
+    said, say = os.pipe()
+    go, start = os.pipe()
+    done, finish = os.pipe()
+
+    def stand() -> None:
+        os.close(start)
+        os.close(finish)
+        os.read(go, 1)
+        with standing(LAB) as built:
+            os.write(say, b"1" if built else b"0")
+            os.read(done, 1)
+
+    pids = [forked(stand) for _ in range(3)]
+    os.close(start)
+    answers = b"".join(os.read(said, 1) for _ in pids)
+    assert sorted(answers) == sorted(b"001")
+    os.close(finish)
+    assert [exit_code(pid) for pid in pids] == [0, 0, 0]
+    for end in (said, say, go, done):
+        os.close(end)
+    assert status(LAB).state is State.DOWN
+
+
+# -- names and discovery ---------------------------------------------------------------------
+
+
+def test_the_lab_is_discovered_and_named() -> None:
+    with standing(LAB):
+        names = Names()
+        topology = discover("docker0", names)
+        inum = {c.name: netns.inum(f"/run/netns/{c.netns}") for c in LAB.containers}
+    host = Netns(netns.inum(netns.OWN), "host")
+    assert topology.bridge is not None
+    assert (topology.bridge.netns, topology.bridge.ifname) == (host, "docker0")
+    assert [(d.netns, d.ifname) for d in topology.ports] == [(host, "vethc1"), (host, "vethc2")]
+    assert [(d.netns, d.ifname) for d in topology.ends] == [
+        (Netns(inum["c1"], "c1"), "eth0"),
+        (Netns(inum["c2"], "c2"), "eth0"),
+    ]
+    assert [(d.netns.name, d.ifname, address) for d, address in topology.addresses] == [
+        ("host", "docker0", "172.17.0.1/16"),
+        ("c1", "eth0", "172.17.0.2/16"),
+        ("c2", "eth0", "172.17.0.3/16"),
+    ]
+    assert len(scope(topology)) == 5
+
+
+def test_there_is_no_such_bridge() -> None:
+    with pytest.raises(TopologyError, match="there is no bridge nosuch") as caught:
+        discover("nosuch", Names())
+    assert caught.value.hint == "ip link show type bridge"
+    with pytest.raises(TopologyError) as caught:
+        discover("docker0", Names())
+    assert caught.value.hint == "sudo skbtrace lab up docker0"
+    with pytest.raises(TopologyError, match="lo is not a bridge"):
+        discover("lo", Names())
+
+
+def test_a_container_without_a_name_is_named_by_its_first_process(clean_up: ExitStack) -> None:
+    pid = clean_up.enter_context(process_with_own_netns("web\x1b[31m"))
+    run("ip", "link", "add", "br7", "type", "bridge")
+    clean_up.callback(run, "ip", "link", "del", "br7")
+    run(
+        *("ip", "link", "add", "port7", "master", "br7", "type", "veth"),
+        *("peer", "name", "eth0", "netns", str(pid)),
+    )
+    clean_up.callback(run, "ip", "link", "del", "port7")
+    (end,) = discover("br7", Names()).ends
+    assert (end.netns.name, end.ifname) == (f"web\\x1b[31m:{pid}", "eth0")
+
+
+def test_a_veth_pair_whose_ends_are_both_here(clean_up: ExitStack) -> None:
+    run("ip", "link", "add", "br7", "type", "bridge")
+    clean_up.callback(run, "ip", "link", "del", "br7")
+    run("ip", "link", "add", "port7", "master", "br7", "type", "veth", "peer", "name", "end7")
+    clean_up.callback(run, "ip", "link", "del", "port7")
+    (end,) = discover("br7", Names()).ends
+    assert (end.netns.name, end.ifname) == ("host", "end7")
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        (b"v\x1b[31mx", r"v\x1b[31mx"),
+        ("v\u202ex".encode(), r"v\u202ex"),
+        ("vé漢".encode(), "vé漢"),
+        (b"v\x7f\xc2\x9bx", r"v\x7f\x9bx"),
+    ],
+)
+def test_a_hostile_device_name_is_made_safe(raw: bytes, shown: str, clean_up: ExitStack) -> None:
+    run("ip", "link", "add", raw, "type", "bridge")
+    clean_up.callback(run, "ip", "link", "del", raw)
+    ifindex = socket.if_nametoindex(os.fsdecode(raw))
+    names = Names()
+    assert names.device(names.host.inum, ifindex) == Device(names.host, ifindex, shown)
+    assert discover(os.fsdecode(raw), names).name == shown
+
+
+def test_a_device_name_that_is_not_utf_8(clean_up: ExitStack) -> None:
+    run("ip", "link", "add", b"v\xff\xfex", "type", "bridge")
+    clean_up.callback(run, "ip", "link", "del", b"v\xff\xfex")
+    ifindex = socket.if_nametoindex(os.fsdecode(b"v\xff\xfex"))
+    names = Names()
+    assert names.device(names.host.inum, ifindex).ifname == r"v\udcff\udcfex"
+    assert discover(os.fsdecode(b"v\xff\xfex"), names).bridge is not None
+    assert up(LAB)
+    assert down(LAB)
+
+
+def test_docker_and_ip_netns_names(clean_up: ExitStack) -> None:
+    run("ip", "netns", "add", "mine")
+    clean_up.callback(run, "ip", "netns", "del", "mine")
+    file = netns.RUN_DOCKER_NETNS / "0123456789ab"
+    missing = [folder for folder in (file.parent, file.parent.parent) if not folder.exists()]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for folder in reversed(missing):
+        clean_up.callback(folder.rmdir)
+    file.touch()
+    clean_up.callback(file.unlink)
+    with process_with_own_netns("web") as pid:
+        run("mount", "--bind", f"/proc/{pid}/ns/net", str(file))
+        clean_up.callback(run, "umount", str(file))
+    names = Names()
+    assert names.netns(netns.inum("/run/netns/mine")).name == "mine"
+    assert names.netns(netns.inum(str(file))).name == "0123456789ab"
+
+
+def test_names_outlive_what_they_name_and_unknown_ones_cost_little() -> None:
+    names = Names()
+    with process_with_own_netns("web") as pid:
+        inum = netns.inum(f"/proc/{pid}/ns/net")
+        loopback = names.device(inum, 1)
+        assert (loopback.netns.name, loopback.ifname) == (f"web:{pid}", "lo")
+    assert names.device(inum, 1) is loopback
+    began = time.monotonic()
+    for _ in range(10_000):
+        assert names.device(inum, 7).ifname == "if7"
+    assert time.monotonic() - began < LIMIT_S
+    names.refresh()
+    assert names.device(inum, 1) is loopback
+    assert names.device(12345, 7) == Device(Netns(12345, "ns:12345"), 7, "if7")
+
+
+# -- traffic ---------------------------------------------------------------------------------
+
+
+def test_traffic_is_echo_udp_tcp_and_arp() -> None:
+    rounds = 3
+    with standing(LAB), arp_tap(C2) as tap:
+        traffic = Traffic(LAB, rounds=rounds, pause_s=0)
+        traffic.start()
+        traffic.wait(LIMIT_S)
+        c1, c2 = snmp(C1), snmp(C2)
+        assert c1["IcmpOutEchos"] == c1["IcmpInEchoReps"] == rounds * ECHOES
+        assert c2["IcmpInEchos"] == c2["IcmpOutEchoReps"] == rounds * ECHOES
+        assert c1["UdpOutDatagrams"] == c1["UdpInDatagrams"] == rounds
+        assert c2["UdpOutDatagrams"] == c2["UdpInDatagrams"] == rounds
+        assert c1["TcpActiveOpens"] == c2["TcpPassiveOpens"] == rounds
+        assert c1["TcpEstabResets"] == c2["TcpEstabResets"] == c2["TcpOutRsts"] == 0
+        received, sent = interface_packets("vethc1")
+        assert received >= rounds * (1 + ECHOES + 1 + 6)
+        assert sent >= rounds * (1 + ECHOES + 1 + 4)
+        assert not traffic.running
+        assert traffic.failure is None
+        requests = 0
+        while select.select([tap], [], [], 0)[0]:
+            frame = tap.recv(64)
+            requests += frame[20:22] == b"\x00\x01"
+        assert requests >= rounds
+
+
+def test_traffic_stops_at_once_and_can_be_stopped_twice() -> None:
+    with standing(LAB), arp_tap(C2) as tap:
+        traffic = Traffic(LAB, pause_s=3600)
+        with traffic:
+            assert select.select([tap], [], [], LIMIT_S)[0]
+            assert traffic.running
+        traffic.stop()
+        assert traffic.failure is None
+
+
+def test_traffic_does_not_outlive_a_killed_tracer() -> None:
+    with standing(LAB), arp_tap(C2) as tap:
+        told, tell = os.pipe()
+
+        def trace_and_die() -> None:
+            traffic = Traffic(LAB, pause_s=3600)
+            traffic.start()
+            assert traffic._child is not None
+            os.write(tell, str(traffic._child.pid).encode())
+            select.select([tap], [], [], LIMIT_S)
+            kill_itself()
+
+        pid = forked(trace_and_die)
+        child = os.pidfd_open(int(os.read(told, 16)))
+        assert exit_code(pid) == -signal.SIGKILL
+        assert select.select([child], [], [], LIMIT_S)[0]
+        for end in (told, tell, child):
+            os.close(end)
+
+
+def test_traffic_that_is_not_answered_goes_on_and_says_so() -> None:
+    with standing(LAB):
+        run("ip", "link", "set", "vethc2", "down")
+        traffic = Traffic(LAB, rounds=1)
+        traffic.start()
+        with pytest.raises(TopologyError, match="not answered: echo, udp, tcp"):
+            traffic.wait(LIMIT_S)
+
+
+def test_traffic_without_its_lab_says_why_it_ended() -> None:
+    traffic = Traffic(LAB)
+    traffic.start()
+    with pytest.raises(TopologyError, match=r"the lab's traffic ended: .*No such file"):
+        traffic.wait(LIMIT_S)
+    assert not traffic.running
