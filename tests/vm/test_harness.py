@@ -347,7 +347,7 @@ def test_the_command_learns_of_a_new_size(person: Callable[..., Person]) -> None
     someone = person("sh", "-c", script)
     someone.wait_for(b"up")
     termios.tcsetwinsize(someone.terminal, (40, 120))
-    # The kernel tells the processes of the terminal's session, to which a test does not belong.
+    # The kernel tells only processes whose own terminal it is, and the launcher's it is not.
     someone.launcher.send_signal(signal.SIGWINCH)
     assert someone.status() == 7
     assert someone.seen.endswith(b"40 120\r\n")
