@@ -65,6 +65,11 @@ _ENQUEUE = next(i for i, p in enumerate(PROBES) if p.handler is Handler.ENQUEUE)
 _SOCKET_QUEUE = next(p for p in PROBES if p.handler is Handler.QUEUE)
 _ENDS = frozenset(i for i, p in enumerate(PROBES) if p.handler is Handler.END)
 
+_THEN = {
+    i: next(n for n, q in enumerate(PROBES) if q.function == p.then)
+    for i, p in enumerate(PROBES)
+    if p.then is not None
+}
 _FREE = "skb_release_head_state"
 
 # What a raw socket's clone leaves behind: the reason since 5.17, none before.
@@ -91,8 +96,9 @@ class Correlator:
     def __init__(self, names: Names) -> None:
         self._names = names
         self._partial: dict[int, list[Record]] = {}
-        self.damaged = 0
-        """Journeys given out as damaged so far."""
+        self.lost = {"probe_missed": 0, "chunk_lost": 0}
+        """What is missing in the records taken so far: hits without which a journey's hops do not
+        follow one another, and chunks."""
 
     def take(self, record: Record) -> Journey | None:
         """The journey this record completes, if it does."""
@@ -124,6 +130,7 @@ class Correlator:
         first, last = chunks[0], chunks[-1]
         hops, branches, proof, drop = self._hops(chunks)
         missing = [n for n in range(last.chunk + 1) if n not in {c.chunk for c in chunks}]
+        self.lost["chunk_lost"] += len(missing) + lost_end
         damage = None
         if last.flags & END_MISSED:
             damage = "its end was not seen; another packet has its address"
@@ -132,7 +139,6 @@ class Correlator:
         elif lost_end:
             damage = "its last chunk was lost"
         if damage is not None:
-            self.damaged += 1
             outcome, by = Outcome.DAMAGED, None
         else:
             outcome, by = _ending(last.flags, proof, drop)
@@ -165,11 +171,16 @@ class Correlator:
         branches: list[Branch] = []
         proof: int | None = None
         drop: Drop | None = None
+        chunk = -1
         before = -1  # probe of the hop before
+        lost = self.lost
         now = 0
         append = hops.append
         for record in chunks:
             base = record.base_ns - start_ns
+            if record.chunk and record.chunk != chunk + 1:
+                before = -1  # hops are missing here, and that is counted
+            chunk = record.chunk
             for slot in record.slots:
                 if not isinstance(slot, HopSlot):
                     if slot.kind == NOTE_CLONE:
@@ -212,6 +223,8 @@ class Correlator:
                         arg if number == _ENQUEUE else None,
                     )
                 )
+                if before in _THEN and number != _THEN[before] and number not in _ENDS:
+                    lost["probe_missed"] += 1
                 if probe.proof is not Proof.NOTHING:
                     proof = number
                 before = number

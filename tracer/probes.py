@@ -93,6 +93,9 @@ class Probe:
     final: bool = False
     mission: bool = False
     """One of the seven functions skbtrace is about."""
+    then: str | None = None
+    """The probed function that a packet reaches next, if it lives. If it is seen elsewhere
+    instead, a hit was missed (a probe cannot fire inside another one on the same CPU)."""
     neighbour: str | None = None
     """Where packets pass that function they pass this one: if it never fires, that is said."""
 
@@ -105,6 +108,7 @@ PROBES: tuple[Probe, ...] = (
         Layer.DEVICE,
         "the veth driver transmits: what leaves one end of the pair arrives at the other",
         mission=True,
+        then="__dev_forward_skb",
     ),
     Probe(
         "__dev_forward_skb",
@@ -124,6 +128,7 @@ PROBES: tuple[Probe, ...] = (
         segment=Segment.SOFTIRQ_WAIT,
         final=True,
         mission=True,
+        then="__netif_receive_skb_core",
         neighbour="__dev_forward_skb",
     ),
     Probe(

@@ -166,7 +166,7 @@ class Session:
         return Summary(
             journeys=self._journeys,
             hops=self._hops,
-            lost=self._source.lost(),
+            lost=self._source.lost() | self._correlator.lost,
             outcomes=dict(self._outcomes),
             hits={f: self._hits[f] for f in dict.fromkeys(p.function for p in PROBES)},
             silent=tuple(

@@ -25,8 +25,8 @@ BATCH = 4096
 
 # struct live in bpf/skbtrace.bpf.c: what stands before the record.
 _LIVE_PREFIX = struct.Struct("=QQIIIIII")
-# struct cpu_state: number, serve_ns, clone_parent, clone_head, then the loss counters.
-_CPU_LOST = struct.Struct(f"=32x{len(LOSSES)}Q")
+# struct cpu_state: of number, serve_ns, clone_parent, clone_head the third, and the loss counters.
+_CPU_STATE = struct.Struct(f"=16xQ8x{len(LOSSES)}Q")
 _RAW_TRACEPOINT = 17  # enum bpf_prog_type, bcc 0.26 has no name for it
 
 
@@ -40,6 +40,7 @@ class KernelSource:
     def __init__(self, scope: Iterable[tuple[int, int]] | None = None) -> None:
         self._scope = None if scope is None else set(scope)
         self._bpf: Any = None
+        self._stopped = False
         self._batch: list[bytes] = []
         self._symbols = Symbols()
         self._reasons: dict[int, str] = {}
@@ -102,6 +103,7 @@ class KernelSource:
                 self._bpf.detach_kprobe_event(event)
             for tracepoint in list(self._bpf.raw_tracepoint_fds):
                 self._bpf.detach_raw_tracepoint(tracepoint)
+        self._stopped = True
         return self._alive()
 
     def close(self) -> None:
@@ -113,11 +115,14 @@ class KernelSource:
 
     def lost(self) -> dict[str, int]:
         """Loss counter → how many so far, all CPUs together."""
-        totals = [0] * len(LOSSES)
+        totals = dict.fromkeys(LOSSES, 0)
         for state in self._cpu_states():
-            for n, count in enumerate(_CPU_LOST.unpack_from(state)):
-                totals[n] += count
-        return dict(zip(LOSSES, totals, strict=True))
+            clone_parent, *counts = _CPU_STATE.unpack_from(state)
+            for name, count in zip(LOSSES, counts, strict=True):
+                totals[name] += count
+            # The probes are gone, so the return of this skb_clone will never be seen.
+            totals["clone_missed"] += self._stopped and clone_parent != 0
+        return totals
 
     def reason(self, number: int) -> str:
         """The running kernel's name for a drop reason."""

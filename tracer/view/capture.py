@@ -15,6 +15,8 @@ LOSSES = {
     "table_full": "packets were not followed, too many were being followed already",
     "end_missed": "journeys ended unseen; they are shown as damaged",
     "clone_missed": "clones stand without their parent, which is not known",
+    "chunk_lost": "pieces of long journeys are missing; these are shown as damaged",
+    "probe_missed": "times a hop is missing between two that do not follow one another",
     "hop_limit": "hops are left out of packets that passed more probes than a journey may have",
 }
 """Loss counter → what its number counts and means."""
