@@ -14,7 +14,8 @@
 #include "record.h"
 #include "skb.h"
 
-BPF_LICENSE(GPL); /* the helpers that read the kernel's memory are for GPL programs only */
+/* For bcc. The helpers that read the kernel's memory are for GPL programs only. */
+#define BPF_LICENSE GPL
 
 #define DT_MAX 0xffffffffULL
 #define RECORD_FIXED (sizeof(struct skbtrace_record) - SKBTRACE_SLOTS * sizeof(struct skbtrace_hop))
