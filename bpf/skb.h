@@ -79,14 +79,16 @@ static __always_inline __u32 dev_netns(__u64 dev)
 static __always_inline void read_headers(struct skbtrace_record *record, __u64 skb)
 {
 	__u64 head = skb_head(skb);
-	__u16 network = read_u16(skb + OFF_SK_BUFF_NETWORK_HEADER);
-	__u16 mac = read_u16(skb + OFF_SK_BUFF_MAC_HEADER);
+	/* protocol, transport_header, network_header, mac_header lie side by side */
+	__u64 offsets = read_u64(skb + OFF_SK_BUFF_PROTOCOL);
+	__u16 network = offsets >> 8 * (OFF_SK_BUFF_NETWORK_HEADER - OFF_SK_BUFF_PROTOCOL);
+	__u16 mac = offsets >> 8 * (OFF_SK_BUFF_MAC_HEADER - OFF_SK_BUFF_PROTOCOL);
 
 	/* (u16)~0: not set, see skb_mac_header_was_set() */
 	if (mac == 0xffff || mac > network || network - mac > 64)
 		mac = network;
 	record->l2_len = network - mac;
-	record->protocol = read_u16(skb + OFF_SK_BUFF_PROTOCOL);
+	record->protocol = offsets;
 	record->vlan_tci = 0;
 #ifdef OFF_SK_BUFF_VLAN_PRESENT
 	/* up to 6.1 a bit of its own says whether the tag is there (commit 354259fa73e2) */

@@ -219,17 +219,14 @@ static __always_inline void pass(struct live *p, __u64 now, __u32 probe, __u32 f
 		add_hop(p, now, probe, final, skb, same, flags, arg);
 }
 
-#define hop(ctx, probe, final, skb) hop_skb(probe, final, skb, 0, false)
-#define xmit hop
-#define enqueue(ctx, probe, final, skb) hop_skb(probe, final, skb, SKBTRACE_REG2(ctx), false)
-/* veth_xmit calls __dev_forward_skb with the skb as it was given. */
-#define forward(ctx, probe, final, skb) hop_skb(probe, final, skb, 0, true)
-static __always_inline void hop_skb(__u32 probe, __u32 final, __u64 skb, __u32 arg, bool called)
+static __always_inline void hop_skb(__u32 probe, __u32 final, __u64 skb, __u32 arg)
 {
 	struct live *p = live.lookup(&skb);
-	pass(p, bpf_ktime_get_ns(), probe, final, skb, called && p && p->last == SKBTRACE_XMIT, 0,
-	     arg);
+	pass(p, bpf_ktime_get_ns(), probe, final, skb, false, 0, arg);
 }
+#define hop(ctx, probe, final, skb) hop_skb(probe, final, skb, 0)
+#define xmit hop
+#define enqueue(ctx, probe, final, skb) hop_skb(probe, final, skb, SKBTRACE_REG2(ctx))
 
 /* process_backlog has no skb; remember when it began to serve this CPU's queue. */
 static __always_inline void serve_cpu(void)
@@ -269,18 +266,20 @@ static __always_inline void receive_skb(__u32 probe, __u32 final, __u64 skb)
 }
 #define receive(ctx, probe, final, skb) receive_skb(probe, final, skb)
 
-/* A protocol's function: only packets that are followed already. */
-static __always_inline struct live *reach_skb(__u32 probe, __u32 final, __u64 skb)
+/* A function that is never the first to see a packet: only those that are followed already. */
+static __always_inline struct live *reach_skb(__u32 probe, __u32 final, __u64 skb, bool called)
 {
 	struct live *p = live.lookup(&skb);
 	if (!p)
 		return 0;
 	__u64 now = bpf_ktime_get_ns();
 	if (make_room(p, now, 1))
-		add_hop(p, now, probe, final, skb, false, 0, 0);
+		add_hop(p, now, probe, final, skb, called && p->last == SKBTRACE_XMIT, 0, 0);
 	return p;
 }
-#define reach(ctx, probe, final, skb) reach_skb(probe, final, skb)
+#define reach(ctx, probe, final, skb) reach_skb(probe, final, skb, false)
+/* veth_xmit calls __dev_forward_skb with the skb as it was given. */
+#define forward(ctx, probe, final, skb) reach_skb(probe, final, skb, true)
 
 /*
  * A socket takes the packet. If it is a clone, its parent must know: the parent's own free
@@ -288,7 +287,7 @@ static __always_inline struct live *reach_skb(__u32 probe, __u32 final, __u64 sk
  */
 static __always_inline void queue_skb(__u32 probe, __u32 final, __u64 skb)
 {
-	struct live *p = reach_skb(probe, final, skb);
+	struct live *p = reach_skb(probe, final, skb, false);
 	if (!p || !p->record.parent)
 		return;
 	__u64 parent_skb = p->parent_skb;
@@ -390,9 +389,15 @@ static __always_inline void end_skb(__u32 probe, __u64 skb)
 	struct live *p = live.lookup(&skb);
 	if (!p)
 		return;
-	__u64 now = bpf_ktime_get_ns();
-	/* It may have waited for its reader for longer than dt_ns can say: arg is the upper half. */
-	add_hop(p, now, probe, 0, skb, false, 0, (now - p->record.base_ns) >> 32);
+	struct skbtrace_hop *slot = next_slot(p);
+	if (slot) {
+		/* The skb is being torn down: neither device nor length is read any more. */
+		__u64 now = bpf_ktime_get_ns();
+		p->ifindex = 0;
+		p->netns = 0;
+		/* It may have waited for its reader longer than dt_ns can say: arg is the upper half. */
+		fill(slot, p, now, probe, 0, (now - p->record.base_ns) >> 32);
+	}
 	p->record.flags |= SKBTRACE_LAST;
 	send(p);
 	live.delete(&skb);

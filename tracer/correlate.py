@@ -65,6 +65,7 @@ _ENQUEUE = next(i for i, p in enumerate(PROBES) if p.handler is Handler.ENQUEUE)
 _SOCKET_QUEUE = next(p for p in PROBES if p.handler is Handler.QUEUE)
 _ENDS = frozenset(i for i, p in enumerate(PROBES) if p.handler is Handler.END)
 
+_ROWS = [(p.function, p.segment, p.proof is not Proof.NOTHING) for p in PROBES]
 _THEN = {
     i: next(n for n, q in enumerate(PROBES) if q.function == p.then)
     for i, p in enumerate(PROBES)
@@ -161,7 +162,7 @@ class Correlator:
             branches=branches,
         )
 
-    def _hops(
+    def _hops(  # noqa: PLR0912 (the hot loop: a call per slot would double its time)
         self, chunks: list[Record]
     ) -> tuple[tuple[Hop, ...], tuple[Branch, ...], int | None, Drop | None]:
         """Hops, branches, the last probe that proves something, and the drop."""
@@ -175,7 +176,9 @@ class Correlator:
         before = -1  # probe of the hop before
         lost = self.lost
         now = 0
-        append = hops.append
+        append, new = hops.append, tuple.__new__  # a third of the time of Hop(...)
+        device: Device | None = None
+        seen_ifindex = seen_netns = 0
         for record in chunks:
             base = record.base_ns - start_ns
             if record.chunk and record.chunk != chunk + 1:
@@ -189,43 +192,27 @@ class Correlator:
                         drop = self._drop(slot.value, slot.word)
                     continue
                 dt_ns, number, flags, cpu, ifindex, netns, length, arg = slot
-                if number >= len(PROBES):
+                if number >= len(_ROWS):
                     continue
                 earlier = now
                 if number in _ENDS:
                     dt_ns += arg << 32
                 now = max(base + dt_ns, now)
-                device = device_of(netns, ifindex) if ifindex else None
-                probe = PROBES[number]
+                if ifindex != seen_ifindex or netns != seen_netns:
+                    seen_ifindex, seen_netns = ifindex, netns
+                    device = device_of(netns, ifindex) if ifindex else None
+                function, segment, proves = _ROWS[number]
                 if flags & AGE_KNOWN and before == _ENQUEUE:
                     # The call that dequeued it: its beginning, but never before the enqueue.
                     began = now - arg
-                    append(
-                        Hop(
-                            _SERVE.function,
-                            max(began, earlier),
-                            cpu,
-                            device,
-                            length,
-                            _SERVE.segment,
-                            None,
-                            began < earlier,
-                        )
-                    )
-                append(
-                    Hop(
-                        probe.function,
-                        now,
-                        cpu,
-                        device,
-                        length,
-                        probe.segment,
-                        arg if number == _ENQUEUE else None,
-                    )
-                )
+                    at, wait = max(began, earlier), _SERVE.segment
+                    call = (_SERVE.function, at, cpu, device, length, wait, None, began < earlier)
+                    append(new(Hop, call))
+                to_cpu = arg if number == _ENQUEUE else None
+                append(new(Hop, (function, now, cpu, device, length, segment, to_cpu, None)))
                 if before in _THEN and number != _THEN[before] and number not in _ENDS:
                     lost["probe_missed"] += 1
-                if probe.proof is not Proof.NOTHING:
+                if proves:
                     proof = number
                 before = number
         if hops:

@@ -112,9 +112,10 @@ class Hop(NamedTuple):
     """Since the journey's first hop."""
     cpu: int
     device: Device | None
-    """``skb->dev`` on entry, or None where it is NULL (in a socket's queue)."""
+    """``skb->dev`` on entry, or None where it is NULL, and at the free, where it is not read."""
     len: int
-    """``skb->len`` on entry, bytes: with the Ethernet header on transmit, without on receive."""
+    """``skb->len`` on entry, bytes: with the Ethernet header on transmit, without on receive. At
+    the free, where it is not read, what it was before."""
     segment: Segment | None
     """What the time from this hop to the next one is; None on the last hop."""
     to_cpu: int | None = None

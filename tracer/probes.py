@@ -43,7 +43,7 @@ class Handler(StrEnum):
     XMIT = "xmit"
     """HOP, the transmit of a veth."""
     FORWARD = "forward"
-    """HOP; called by XMIT, it need not read again what that one has read."""
+    """REACH; called by XMIT, it need not read again what that one has read."""
     ENQUEUE = "enqueue"
     """HOP, and keep the CPU whose input queue takes the packet."""
     SERVE = "serve"
@@ -153,7 +153,7 @@ PROBES: tuple[Probe, ...] = (
     Probe(
         "br_handle_frame",
         Skb.AT_ARG1,
-        Handler.HOP,
+        Handler.REACH,
         Layer.BRIDGE,
         "the bridge takes the frame from its port, learns the sender and looks up the receiver",
         mission=True,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -23,7 +23,12 @@ from tracer.wire import decode
 
 QUIET_S = 0.05
 """How long the reader sleeps when the ring buffer was empty: what a live view lags behind."""
-DRAIN_S = 0.5
+SLICE = 256
+"""Records made into journeys before the ring buffer is looked at again."""
+BACKLOG_MAX = 131072
+"""Records taken from the ring buffer and not yet made into journeys, at most (some 60 MB). Taking
+is some ten times faster than making journeys, so a burst is saved from the ring buffer first."""
+DRAIN_S = 0.1
 """How long packets that are under way at the stop may take to end before they are *unfinished*."""
 
 
@@ -70,6 +75,7 @@ class Session:
         self._topology = topology
         self._correlator = Correlator(Names(device, source.symbol, source.reason))
         self._stop = threading.Event()
+        self._backlog: deque[bytes] = deque()
         self._journeys = 0
         self._hops = 0
         self._outcomes: Counter[str] = Counter()
@@ -99,17 +105,12 @@ class Session:
             ready(capture)
             end = None if seconds is None else time.monotonic() + seconds
             while not self._stop.is_set() and go_on():
-                if self._read(most) or (most is not None and self._journeys >= most):
-                    if most is not None and self._journeys >= most:
-                        break
-                elif end is not None and time.monotonic() >= end:
+                busy = self._read(most)
+                left = QUIET_S if end is None else end - time.monotonic()
+                if left <= 0 or self._journeys == most:
                     break
-                else:
-                    self._stop.wait(
-                        QUIET_S if end is None else min(QUIET_S, end - time.monotonic())
-                    )
-                if end is not None and time.monotonic() >= end:
-                    break
+                if not busy:
+                    self._stop.wait(min(QUIET_S, left))
             self._drain(most)
             summary = self._summary(capture)
             self._sink.end(summary)
@@ -117,21 +118,25 @@ class Session:
         finally:
             self._source.close()
 
-    def _read(self, most: int | None) -> int:
-        """Take what waits; return how many records that were."""
-        batch = self._source.read()
+    def _read(self, most: int | None) -> bool:
+        """Save what waits in the ring buffer, then make a slice of it into journeys.
+
+        Return whether there was anything to do.
+        """
+        backlog = self._backlog
+        while len(backlog) < BACKLOG_MAX and (batch := self._source.read()):
+            backlog.extend(batch)
+        records = [decode(backlog.popleft()) for _ in range(min(SLICE, len(backlog)))]
         take = self._correlator.take
-        self._hand_over((j for data in batch if (j := take(decode(data)))), most)
-        return len(batch)
+        self._hand_over((j for r in records if (j := take(r)) is not None), most)
+        return bool(records)
 
     def _drain(self, most: int | None) -> None:
         """Let what is under way end, detach, read the rest."""
         self._source.pause()
-        end = time.monotonic() + DRAIN_S
-        while self._read(most) and time.monotonic() < end:
-            time.sleep(QUIET_S)
+        time.sleep(DRAIN_S)
         alive = self._source.stop()
-        while self._read(most):
+        while self._journeys != most and self._read(most):
             pass
         self._hand_over(self._correlator.finish(map(decode, alive)), most)
 

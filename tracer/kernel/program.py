@@ -101,6 +101,9 @@ def definitions(btf: Btf, *, cpus: int, scoped: bool) -> list[str]:
     }
     for struct, member in _OFFSETS:
         values[f"OFF_{struct}_{member}".upper()] = _offset(btf, struct, member)
+    for member in ("network_header", "mac_header"):  # read_headers() reads all in one go
+        if not 0 <= _offset(btf, "sk_buff", member) - _offset(btf, "sk_buff", "protocol") <= 6:
+            raise PrerequisiteError(f"this kernel's sk_buff keeps {member} far from protocol")
     present = btf.bit_field("sk_buff", "vlan_present")
     if present is not None:
         values["OFF_SK_BUFF_VLAN_PRESENT"] = present.byte

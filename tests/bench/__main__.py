@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Boot a guest, measure in it, print the table: ``python -m tests.bench [--peer pwru]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.bench.peer import PeerError, pwru
+from tests.vm import KERNELS, Guest, GuestLost
+
+HOUSE = Path(__file__).parents[2]
+HELP_S = 0.15
+RATIO, ADDED = 3.0, 0.7
+
+
+def main() -> int:
+    """Measure and print. The status is 1 if a bar is missed."""
+    parser = argparse.ArgumentParser(prog="tests.bench", description=__doc__)
+    parser.add_argument("--kernel", choices=KERNELS, default="6.1")
+    parser.add_argument("--peer", choices=["pwru"], help="compare with it; fetches its package")
+    options = parser.parse_args()
+    env = {}
+    try:
+        if options.peer:
+            env["SKBTRACE_PWRU"] = str(pwru())
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", "tests.bench.guest"]
+            status = Guest(options.kernel).run(command, out=Path(folder), env=env)
+            if status:
+                print(f"bench: the measurements ended with status {status}", file=sys.stderr)
+                return 1
+            figures = json.loads(Path(folder, "bench.json").read_text())
+    except (PeerError, GuestLost) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    rows = table(figures, help_seconds())
+    for good, what, figure, bar in rows:
+        print(f"{'ok  ' if good else 'MISS'}  {what:<52} {figure:<24} {bar}")
+    return 0 if all(row[0] for row in rows) else 1
+
+
+def help_seconds() -> float:
+    """The best of ten runs of ``skbtrace --help`` on this machine."""
+    best = float("inf")
+    for _ in range(10):
+        began = time.monotonic()
+        subprocess.run(
+            [sys.executable, "-m", "tracer", "--help"],
+            check=True,
+            cwd=HOUSE,
+            stdout=subprocess.DEVNULL,
+        )
+        best = min(best, time.monotonic() - began)
+    return best
+
+
+def table(figures: dict[str, Any], help_s: float) -> list[tuple[bool, str, str, str]]:
+    """Rows: is it good, what, the figure, the bar (empty where there is none)."""
+    ours, packets = figures["skbtrace"], 32000
+    untraced = min(figures["untraced"]["minimum"], figures["untraced_after"]["minimum"])
+    traced = ours["round_trip"]["minimum"]
+    lost = sum(ours["lost"].values())
+    rows = [
+        (True, "kernel, CPUs", f"{figures['kernel']}, {figures['cpus']}", ""),
+        (
+            ours["whole"] == packets and not ours["twice"] and not ours["odd"],
+            f"whole journeys of {packets} packets",
+            f"{ours['whole']}, {ours['odd']} odd, {ours['twice']} twice",
+            f"{packets}",
+        ),
+        (lost == 0, "sum of all loss counters", f"{lost}", "0"),
+        (
+            traced <= RATIO * untraced,
+            "round trip, minimum: traced to untraced",
+            f"{traced:.3f}/{untraced:.3f} ms = {traced / untraced:.2f}",
+            f"<= {RATIO}",
+        ),
+        (
+            True,
+            "round trip, median of averages: traced to untraced",
+            f"{ours['round_trip']['median'] / figures['untraced']['median']:.2f}",
+            "",
+        ),
+        (True, "command to attached, s", f"{ours['command_s']:.1f}", ""),
+        (True, "compile and attach, s", f"{figures['attach_s']:.1f}", ""),
+        (True, "from the end of the floods to the tracer's end, s", f"{ours['stop_s']:.1f}", ""),
+        (True, "tracer at rest, share of a CPU", f"{ours['idle_cpu']:.3f}", ""),
+        (True, "tracer, largest resident size, MB", f"{ours['peak_kb'] / 1000:.0f}", ""),
+        (help_s < HELP_S, "skbtrace --help on this machine, s", f"{help_s:.3f}", f"< {HELP_S}"),
+    ]
+    if "pwru" in figures:
+        rows += against_pwru(figures["pwru"], figures["attach_s"], traced - untraced, untraced)
+    return rows
+
+
+def against_pwru(
+    peer: dict[str, Any], attach_s: float, added: float, untraced: float
+) -> list[tuple[bool, str, str, str]]:
+    """The rows that compare."""
+    theirs = peer["round_trip"]["minimum"] - untraced
+    return [
+        (
+            added <= ADDED * theirs,
+            "time added to the minimum: skbtrace to pwru",
+            f"{added:.3f}/{theirs:.3f} ms = {added / theirs:.2f}",
+            f"<= {ADDED}",
+        ),
+        (
+            attach_s < peer["attach_s"],
+            "compile and attach: skbtrace, pwru, s",
+            f"{attach_s:.1f}, {peer['attach_s']:.1f}",
+            "less than pwru",
+        ),
+        (True, "pwru: events written of the same floods", f"{peer['events']}", ""),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The measurements, inside the guest: floods of echo requests from c1 to c2, traced and not.
+
+Writes one JSON object to $SKBTRACE_OUT/bench.json. Says what it does on standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tracer.export.trace_reader import TraceReader
+from tracer.model import Journey, Outcome
+from tracer.probes import MISSION, PROBES, Attach
+from tracer.topology.build import standing
+from tracer.topology.spec import LABS
+
+FLOODS, REQUESTS = 4, 4000
+CLIENT, SERVER_IP = "skbtrace-c1", "172.17.0.3"
+IDLE_S = 10
+HOUSE = Path(__file__).parents[2]
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def say(text: str) -> None:
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+def floods() -> dict[str, Any]:
+    """Round trips in ms: the minimum of all, and the median of the floods' averages."""
+    minima, averages = [], []
+    for _ in range(FLOODS):
+        out = subprocess.check_output(
+            ["ip", "netns", "exec", CLIENT, "ping", "-f", "-q", "-c", str(REQUESTS), SERVER_IP],
+            text=True,
+        )
+        assert f"{REQUESTS} received" in out, out
+        found = re.search(r"= ([\d.]+)/([\d.]+)/", out)
+        assert found is not None
+        minima.append(float(found[1]))
+        averages.append(float(found[2]))
+    return {"minimum": min(minima), "median": statistics.median(averages), "minima": minima}
+
+
+def usage(pid: int) -> tuple[float, int]:
+    """CPU seconds and the largest resident size in kB so far of a process."""
+    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    peak = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    assert peak is not None
+    return (int(stat[11]) + int(stat[12])) / _TICKS, int(peak[1])
+
+
+def ours(trace: Path) -> dict[str, Any]:
+    """The real command, writing a trace while the floods run."""
+    inside = Path("/tmp/bench-inside.json")
+    command = [sys.executable, "-m", "tracer", "--topology", "docker0", "-q", "-w", str(trace)]
+    measure = [sys.executable, "-m", "tests.bench.guest", str(inside)]
+    began = time.monotonic()
+    done = subprocess.run([*command, "--", *measure], cwd=HOUSE, check=False)
+    ended = time.monotonic()
+    figures: dict[str, Any] = json.loads(inside.read_text())
+    figures["command_s"] = figures["ready"] - began
+    figures["stop_s"] = ended - figures["stopped"]
+    figures["status"] = done.returncode
+    return figures | check(trace)
+
+
+def while_traced(result: Path) -> None:
+    """What runs behind ``--``: it begins when every probe is attached; its parent is the tracer."""
+    figures: dict[str, Any] = {"ready": time.monotonic()}
+    tracer = os.getppid()
+    before = usage(tracer)[0]
+    time.sleep(IDLE_S)
+    figures["idle_cpu"] = (usage(tracer)[0] - before) / IDLE_S
+    figures["round_trip"] = floods()
+    figures["cpu_s"], figures["peak_kb"] = usage(tracer)
+    figures["stopped"] = time.monotonic()
+    result.write_text(json.dumps(figures))
+
+
+def attach_seconds() -> float:
+    """Compile and attach, and nothing else, in a process of its own, as pwru's is."""
+    program = (
+        "from tracer.kernel.source import KernelSource\n"
+        "source = KernelSource(scope=()); source.start(); print('attached', flush=True)\n"
+        "source.close()"
+    )
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=HOUSE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "attached\n"
+    seconds = time.monotonic() - began
+    process.communicate()
+    return seconds
+
+
+def check(trace: Path) -> dict[str, Any]:
+    """Whether every packet of the floods is one whole journey, and nothing was lost."""
+    there = [*MISSION, *MISSION[:5], "icmp_rcv", "skb_release_head_state"]
+    back = [*there[:12], "skb_clone", *there[12:]]
+    expected = {8: there, 0: back}
+    whole: dict[tuple[int | None, ...], int] = {}
+    odd = 0
+    with trace.open("rb") as stream:
+        reader = TraceReader(stream, trace.name)
+        for journey in reader:
+            if journey.flow.proto != "icmp" or journey.parent is not None:
+                continue
+            if _is_whole(journey, expected):
+                key = journey.flow.icmp_type, journey.flow.icmp_id, journey.flow.icmp_seq
+                whole[key] = whole.get(key, 0) + 1
+            else:
+                odd += 1
+        assert reader.summary is not None
+        lost = reader.summary.lost
+    return {
+        "whole": len(whole),
+        "twice": sum(n > 1 for n in whole.values()),
+        "odd": odd,
+        "lost": lost,
+        "bytes": trace.stat().st_size,
+    }
+
+
+def _is_whole(journey: Journey, expected: dict[int, list[str]]) -> bool:
+    functions = [hop.function for hop in journey.hops]
+    return journey.outcome is Outcome.DELIVERED and functions == expected.get(
+        journey.flow.icmp_type or 0
+    )
+
+
+def pwru(program: str) -> dict[str, Any]:
+    """pwru on the same functions, telling of each packet what skbtrace tells."""
+    functions = "|".join(
+        dict.fromkeys(p.function for p in PROBES if p.attach is not Attach.RAW_TRACEPOINT)
+    )
+    log = Path("/tmp/pwru.out")
+    began = time.monotonic()
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [
+                program,
+                "--all-kmods",
+                "--output-meta",
+                "--output-tuple",
+                "--timestamp",
+                "relative",
+                "--filter-func",
+                f"^({functions}|kfree_skb_reason|sk_skb_reason_drop|kfree_skb)$",
+            ],
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        said = ""
+        for line in process.stderr:
+            said += line
+            if "Listening" in line:
+                break
+        else:
+            raise SystemExit(f"pwru does not start: {said}")
+        figures: dict[str, Any] = {"attach_s": time.monotonic() - began}
+        figures["round_trip"] = floods()
+        figures["cpu_s"], figures["peak_kb"] = usage(process.pid)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    figures["events"] = log.read_text(errors="replace").count("\n") - 1
+    return figures
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        while_traced(Path(sys.argv[1]))
+        return
+    peer = os.environ.get("SKBTRACE_PWRU")
+    figures: dict[str, Any] = {"kernel": os.uname().release, "cpus": os.cpu_count()}
+    with standing(LABS["docker0"]):
+        subprocess.run(
+            ["ip", "netns", "exec", CLIENT, "ping", "-q", "-c", "1", SERVER_IP],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        say(f"{FLOODS} floods of {REQUESTS} echo requests, untraced")
+        figures["untraced"] = floods()
+        say("the same, traced to a file")
+        figures["skbtrace"] = ours(Path("/tmp/bench-trace.json"))
+        say("compile and attach alone")
+        figures["attach_s"] = min(attach_seconds() for _ in range(2))
+        say("the same, untraced again")
+        figures["untraced_after"] = floods()
+        if peer:
+            say("the same, with pwru")
+            figures["pwru"] = min((pwru(peer) for _ in range(2)), key=lambda f: f["attach_s"])
+    Path(os.environ["SKBTRACE_OUT"], "bench.json").write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()

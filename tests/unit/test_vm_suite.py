@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The runner of all tests: what it makes of a job's end, with jobs that only pretend."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.vm import suite
+from tests.vm.suite import Job, Result, Suite, ended, table
+
+LOG = """\
+collecting ... collected 5 items
+tests/kernel/test_a.py::test_one PASSED                                  [ 20%]
+tests/kernel/test_a.py::test_two[v\\x1b[31mx] FAILED                      [ 40%]
+tests/kernel/test_b.py::test_three SKIPPED (no such thing)               [ 60%]
+tests/kernel/test_b.py::test_four ERROR                                  [ 80%]
+tests/kernel/test_b.py::test_five \
+"""
+
+REPORT = """\
+<testsuites><testsuite>
+<testcase classname="tests.a" name="one"/>
+<testcase classname="tests.a" name="two"><failure message="no"/></testcase>
+<testcase classname="tests.b" name="three"><skipped/></testcase>
+<testcase classname="tests.b" name="four"><error/></testcase>
+</testsuite></testsuites>"""
+
+
+def pretend(name: str, script: str, *, guest: bool = False) -> Job:
+    """A job that is a shell script; $1 is the folder of its results."""
+    return Job(name, ["sh", "-c", script, "sh", "{out}"], guest=guest)
+
+
+def run(folder: Path, *jobs: Job) -> list[Result]:
+    return Suite(jobs, folder).run()
+
+
+def test_a_log_tells_how_each_test_ended_even_if_it_breaks_off() -> None:
+    assert ended(LOG) == ["PASSED", "FAILED", "SKIPPED", "ERROR"]
+    assert ended("ok    ruff check\nFAIL  mypy\nok, then\n") == ["ok", "FAIL"]
+
+
+def test_a_report_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "report").write_text(REPORT)
+    (result,) = run(tmp_path, pretend("unit", f"cp {tmp_path}/report $1/junit.xml; exit 1"))
+    assert (result.passed, result.failed, result.skipped) == (1, 2, 1)
+    assert result.names == ("tests.a::two", "tests.b::four")
+    assert not result.good
+
+
+def test_what_ends_badly_without_a_report_is_a_failure(tmp_path: Path) -> None:
+    (result,) = run(tmp_path, pretend("unit", "echo usage; exit 4"))
+    assert (result.passed, result.failed, result.lost) == (0, 1, None)
+    assert result.names == ("(ended with status 4)",)
+
+
+def test_a_lost_guest_gets_one_more_try(tmp_path: Path) -> None:
+    script = f"echo 'tests.vm: it fell'; echo >>{tmp_path}/tries; exit 70"
+    (result,) = run(tmp_path, pretend("kernel 6.1", script, guest=True))
+    assert (tmp_path / "tries").read_text() == "\n\n"
+    assert (result.failed, result.lost, result.good) == (0, "it fell", False)
+    assert "lost guests: 6.1" in table([result])
+
+
+def test_a_guest_that_was_lost_only_once_is_good_and_said_so(tmp_path: Path) -> None:
+    script = f"rm {tmp_path}/first 2>/dev/null && exit 70; echo 'ok  fine'"
+    (tmp_path / "first").touch()
+    (result,) = run(tmp_path, pretend("kernel 6.1", script, guest=True))
+    assert (result.passed, result.lost, result.good) == (1, None, True)
+    assert " once " in table([result])
+
+
+def test_a_guest_whose_time_is_up_is_lost_at_once(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text(LOG)
+    script = f"echo >>{tmp_path}/tries; cat {tmp_path}/log; echo; echo late; exit 71"
+    (result,) = run(tmp_path, pretend("kernel 6.1", script, guest=True))
+    assert (tmp_path / "tries").read_text() == "\n"
+    assert (result.passed, result.failed, result.lost) == (1, 2, "late")
+
+
+def test_only_guests_can_be_lost(tmp_path: Path) -> None:
+    (result,) = run(tmp_path, pretend("unit", "exit 70"))
+    assert (result.failed, result.lost) == (1, None)
+
+
+def test_the_table_ends_with_the_sum(tmp_path: Path) -> None:
+    results = run(tmp_path, pretend("lint", "echo 'ok  a'; echo 'ok  b'"), pretend("b", "exit 2"))
+    assert table(results).splitlines()[-1] == "2 passed, 1 failed"
+
+
+def test_silence_is_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(suite, "NEWS_S", 0.2)
+    log = tmp_path / "log"
+    log.write_text(LOG)
+    run(tmp_path, pretend("kernel 6.1", f"cat {log}; sleep 0.6"))
+    assert "kernel 6.1: 4 of 5 done" in capsys.readouterr().out
+
+
+def test_no_job_outlives_an_interrupted_suite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", interrupt)
+    runner = Suite([Job("long", [sys.executable, "-c", "import time; time.sleep(60)"])], tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run()
+    assert [r.process.returncode for r in runner._running] == [-15]
