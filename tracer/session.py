@@ -7,6 +7,7 @@ nothing of how a view looks or what was typed, and prints nothing.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -106,7 +107,7 @@ class Session:
             end = None if seconds is None else time.monotonic() + seconds
             while not self._stop.is_set() and go_on():
                 busy = self._read(most)
-                left = QUIET_S if end is None else end - time.monotonic()
+                left = math.inf if end is None else end - time.monotonic()
                 if left <= 0 or self._journeys == most:
                     break
                 if not busy:

@@ -13,7 +13,7 @@ _SKB = {Skb.ARG1: "arg 1", Skb.ARG2: "arg 2", Skb.AT_ARG1: "*arg 1", Skb.NONE: "
 _NOT_ENTRY = {Attach.KRETPROBE: " return", Attach.RAW_TRACEPOINT: " tracepoint"}
 
 
-@click.command()
+@click.command(epilog="Example: skbtrace probes | grep bridge")
 def probes() -> None:
     """List the kernel functions skbtrace probes, and what reaching each one means.
 

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line without a kernel: words, statuses, options and COMMAND told apart."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from tracer import __version__
+from tracer.cli import COMMANDS, run
+from tracer.cli.trace import trace
+from tracer.errors import PrerequisiteError, TopologyError
+
+HOUSE = Path(__file__).parents[2]
+
+
+def test_help_ends_with_examples_and_names_every_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert "sudo skbtrace --topology docker0" in out.split("Examples:")[1]
+    for name, (_, text) in COMMANDS.items():
+        assert f"  {name}" in out
+        assert text in out
+
+
+def test_no_words_at_all_are_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 0
+    assert capsys.readouterr().out.startswith("Usage: skbtrace")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert __version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([name, "--help"]) == 0
+    assert "Example" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--nope"], "No such option '--nope'"),
+        (["nonsense"], "No such command 'nonsense'"),
+        (["--topology", "docker0", "-c", "0"], "Invalid value for '-c'"),
+        (["--topology", "docker0", "-t", "-1"], "Invalid value for '-t'"),
+        (["--topology", "docker0", "--"], "there is no command behind --"),
+        (["-w", "x.json"], "say what to trace"),
+        (["--topology", "docker0", "--json", "-w", "-"], "both write to standard output"),
+    ],
+)
+def test_bad_words_are_a_usage_error(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def command_of(*words: str) -> list[str]:
+    context = trace.make_context("skbtrace", list(words))
+    command: list[str] = context.meta["command"]
+    return command
+
+
+def test_what_stands_behind_two_dashes_is_a_command() -> None:
+    assert command_of("--topology", "docker0") == []
+    assert command_of("--topology", "docker0", "--", "ping", "-c", "3") == ["ping", "-c", "3"]
+    assert command_of("--topology", "docker0", "--", "sh", "--", "x") == ["sh", "--", "x"]
+    assert command_of("show", "--", "-strange-name") == []
+
+
+def test_an_error_is_a_sentence_and_the_next_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(error: BaseException) -> int:
+        def invoke(_context: click.Context) -> int:
+            raise error
+
+        monkeypatch.setattr(trace, "invoke", invoke)
+        return run(["--topology", "docker0"])
+
+    assert fail(PrerequisiteError("no kprobes", hint="make demo")) == 3
+    assert capsys.readouterr().err == "skbtrace: no kprobes\n  try: make demo\n"
+    assert fail(TopologyError("no bridge")) == 1
+    assert capsys.readouterr().err == "skbtrace: no bridge\n"
+    assert fail(KeyboardInterrupt()) == 130
+    assert fail(OSError(5, "Input/output error", "x")) == 1
+    assert capsys.readouterr().err.endswith("skbtrace: Input/output error: x\n")
+
+
+def test_on_a_host_that_cannot_trace_the_guest_is_offered(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from tracer.kernel import host
+
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(host, "bcc_path", lambda: tmp_path)
+    monkeypatch.setattr(host, "_KPROBE_PMU", tmp_path / "missing")
+    assert run(["--topology", "docker0"]) == 3
+    sentence, hint = capsys.readouterr().err.splitlines()
+    assert sentence == "skbtrace: this kernel has no kprobes (CONFIG_KPROBE_EVENTS)"
+    assert hint.startswith("  try: make demo")
+
+    monkeypatch.setattr(host, "_KPROBE_PMU", tmp_path)
+    monkeypatch.setattr(host, "VMLINUX", tmp_path / "missing")
+    assert run(["--topology", "docker0"]) == 3
+    assert "no type information" in capsys.readouterr().err
+
+    monkeypatch.setattr(host, "VMLINUX", tmp_path)
+    locked = tmp_path / "lockdown"
+    locked.write_text("none integrity [confidentiality]\n")
+    monkeypatch.setattr(host, "_LOCKDOWN", locked)
+    assert run(["--topology", "docker0"]) == 3
+    assert "locked down" in capsys.readouterr().err
+
+    monkeypatch.setattr(host, "bcc_path", lambda: None)
+    assert run(["--topology", "docker0"]) == 3
+    assert "apt-get install python3-bpfcc" in capsys.readouterr().err
+
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert run(["--topology", "docker0"]) == 3
+    assert "needs root" in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away_is_a_quiet_success() -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m tracer schema | true; exit 0"],
+        cwd=HOUSE,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("words", [["--help"], ["schema"], ["probes"]])
+def test_what_needs_no_kernel_loads_neither_bcc_nor_pyroute2(words: list[str]) -> None:
+    program = (
+        "import sys; from tracer.cli import run; run(sys.argv[1:]);"
+        "print([m for m in ('bcc', 'pyroute2') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        cwd=HOUSE,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == "[]\n"
+
+
+def test_help_is_fast() -> None:
+    """The bar is 0.15 s on a quiet machine; this one may be busy, so the best of several counts."""
+    best = float("inf")
+    for _ in range(8):
+        began = time.monotonic()
+        subprocess.run(
+            [sys.executable, "-m", "tracer", "--help"], cwd=HOUSE, check=True, capture_output=True
+        )
+        best = min(best, time.monotonic() - began)
+    assert best < 0.15

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What tracer/kernel can say without a kernel to trace: symbols, the table's C side."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tracer.kernel.program import SOURCE
+from tracer.kernel.symbols import Symbols, plain, variants
+from tracer.probes import MISSION, PROBES, Handler, Skb
+
+KALLSYMS = """\
+ffffffff81a00000 T __netif_receive_skb_core.constprop.0
+ffffffff81a00100 t __netif_receive_skb_core.constprop.0.cold
+ffffffff81a00200 t ip_rcv_finish_core.isra.0
+ffffffff81a00300 T veth_xmit\t[veth]
+ffffffff81a00400 d br_forward
+ffffffff81a00500 T br_forward_finish\t[bridge]
+ffffffff81a00600 T __netif_receive_skb_core_list
+"""
+
+
+def test_a_function_is_found_under_its_suffix_and_never_as_cold() -> None:
+    text = KALLSYMS.encode()
+    assert variants("__netif_receive_skb_core", text) == ["__netif_receive_skb_core.constprop.0"]
+    assert variants("ip_rcv_finish_core", text) == ["ip_rcv_finish_core.isra.0"]
+    assert variants("veth_xmit", text) == ["veth_xmit"]
+
+
+def test_data_and_longer_names_are_no_functions_of_that_name() -> None:
+    assert variants("br_forward", KALLSYMS.encode()) == []
+
+
+def test_an_address_is_in_the_function_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "kallsyms"
+    path.write_text(KALLSYMS)
+    symbols = Symbols(path)
+    assert symbols.at(0xFFFFFFFF81A00010) == ("__netif_receive_skb_core", 16)
+    assert symbols.at(0xFFFFFFFF81A00300) == ("veth_xmit", 0)
+    assert symbols.at(0x10) is None
+
+
+def test_kallsyms_that_hides_its_addresses_names_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "kallsyms"
+    path.write_text("0000000000000000 T veth_xmit\n0000000000000000 T br_forward\n")
+    assert Symbols(path).at(0xFFFFFFFF81A00010) is None
+
+
+def test_the_suffix_is_the_compilers_word() -> None:
+    assert plain("__netif_receive_skb_core.constprop.0") == "__netif_receive_skb_core"
+
+
+def test_the_seven_functions_of_the_mission() -> None:
+    assert MISSION == (
+        "veth_xmit",
+        "__dev_forward_skb",
+        "enqueue_to_backlog",
+        "process_backlog",
+        "__netif_receive_skb_core",
+        "br_handle_frame",
+        "br_forward",
+    )
+
+
+def test_every_handler_and_reader_of_the_table_exists_in_c() -> None:
+    program = (SOURCE / "skbtrace.bpf.c").read_text()
+    readers = (SOURCE / "skb.h").read_text()
+    for handler in Handler:
+        assert re.search(rf"^#define {handler}\b", program, re.MULTILINE), handler
+    for skb in Skb:
+        assert f"#define {skb}(ctx)" in readers, skb
+
+
+def test_map_operations_stand_in_the_main_file_only() -> None:
+    """bcc rewrites no other; the verifier would refuse the program."""
+    for header in SOURCE.glob("*.h"):
+        assert not re.search(r"\.(lookup|update|delete|ringbuf_output)\(", header.read_text())
+
+
+def test_two_rows_of_one_function_differ_in_how_they_attach() -> None:
+    rows = [(p.function, p.attach) for p in PROBES]
+    assert len(set(rows)) == len(rows)

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A session with a source that plays records back: order, counts, ends, and what is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from tests.unit.test_correlate import REASONS, SYMBOLS, TAKEN, TO_C2, TO_THE_BRIDGE, device, record
+from tracer import session as session_module
+from tracer import wire
+from tracer.model import Capture, Journey, ProbePlace, Summary
+from tracer.probes import PROBES
+from tracer.session import SLICE, Session
+
+WHOLE = (*TO_THE_BRIDGE, *TO_C2, *TAKEN)
+
+
+class Playback:
+    """A source: batches of records to read, then those that live at the stop."""
+
+    def __init__(self, *batches: list[wire.Record], alive: Sequence[wire.Record] = ()) -> None:
+        self.batches = [[wire.encode(r) for r in batch] for batch in batches]
+        self.left = [wire.encode(r) for r in alive]
+        self.calls: list[str] = []
+
+    def start(self) -> tuple[ProbePlace, ...]:
+        self.calls.append("start")
+        return tuple(ProbePlace(p.function, p.function) for p in PROBES)
+
+    def read(self) -> list[bytes]:
+        return self.batches.pop(0) if self.batches else []
+
+    def pause(self) -> None:
+        self.calls.append("pause")
+
+    def stop(self) -> list[bytes]:
+        self.calls.append("stop")
+        return self.left
+
+    def lost(self) -> dict[str, int]:
+        return dict.fromkeys(wire.LOSSES, 0) | {"ring_full": 3}
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+    def symbol(self, address: int) -> tuple[str, int] | None:
+        return SYMBOLS.get(address)
+
+    def reason(self, number: int) -> str:
+        return REASONS[number]
+
+
+class Kept:
+    """A sink that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.seen: list[Journey] = []
+        self.summary: Summary | None = None
+
+    def begin(self, capture: Capture) -> None:
+        self.calls.append("begin")
+
+    def journeys(self, batch: Sequence[Journey]) -> None:
+        self.calls.append("journeys")
+        self.seen += batch
+
+    def end(self, summary: Summary) -> None:
+        self.calls.append("end")
+        self.summary = summary
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "QUIET_S", 0.0)
+    monkeypatch.setattr(session_module, "DRAIN_S", 0.0)
+
+
+def run(
+    source: Playback,
+    sink: Kept,
+    *,
+    most: int | None = None,
+    looks: int = 3,
+    ready: Callable[[Capture], None] = lambda _: None,
+) -> Summary:
+    """Run until the source was looked at a few times."""
+    left = iter(range(looks))
+    session = Session(source, device, sink)
+    return session.run(ready=ready, go_on=lambda: next(left, None) is not None, most=most)
+
+
+def records(count: int) -> list[wire.Record]:
+    return [record(*WHOLE, id=n + 1) for n in range(count)]
+
+
+def test_everything_happens_in_order() -> None:
+    source, sink = Playback(records(1)), Kept()
+    run(source, sink, ready=lambda _: source.calls.append("ready"))
+    assert source.calls == ["start", "ready", "pause", "stop", "close"]
+    assert sink.calls == ["begin", "journeys", "end"]
+
+
+def test_what_was_counted_is_what_was_handed_over() -> None:
+    source, sink = Playback(records(3), records(2), alive=[record(*TO_C2, flags=0, id=99)]), Kept()
+    summary = run(source, sink)
+    assert summary is sink.summary
+    assert summary.journeys == len(sink.seen) == 6
+    assert summary.hops == sum(len(j.hops) for j in sink.seen)
+    assert summary.outcomes == {"delivered": 5, "unfinished": 1}
+    assert summary.hits["veth_xmit"] == 5 * 2 + 1
+    assert summary.hits["arp_rcv"] == 0
+    assert summary.lost == {
+        **dict.fromkeys(wire.LOSSES, 0),
+        "ring_full": 3,
+        "probe_missed": 0,
+        "chunk_lost": 0,
+    }
+
+
+def test_what_the_ring_buffer_still_holds_at_the_stop_is_read() -> None:
+    many = records(SLICE * 3 + 5)
+    source, sink = Playback(many), Kept()
+    run(source, sink, looks=0)
+    assert [j.id for j in sink.seen] == [str(r.id) for r in many]
+
+
+def test_a_burst_is_saved_from_the_ring_buffer_before_it_is_worked_on() -> None:
+    source, sink = Playback(*[records(SLICE)] * 4), Kept()
+    left = []
+
+    def go_on() -> bool:
+        left.append(len(source.batches))
+        return len(left) < 3
+
+    Session(source, device, sink).run(go_on=go_on)
+    assert left == [4, 0, 0]
+
+
+def test_no_more_journeys_than_asked_for() -> None:
+    for most in (1, 4, SLICE + 1):
+        source, sink = Playback(records(SLICE), records(SLICE)), Kept()
+        assert run(source, sink, most=most, looks=10).journeys == len(sink.seen) == most
+    source, sink = Playback(records(2), alive=[record(*TO_C2, flags=0, id=99)]), Kept()
+    assert run(source, sink, most=2).outcomes == {"delivered": 2}
+
+
+def test_time_is_up() -> None:
+    source, sink = Playback(records(2)), Kept()
+    summary = Session(source, device, sink).run(seconds=0.01)
+    assert summary.journeys == 2
+
+
+def test_stop_ends_it() -> None:
+    source, sink = Playback(records(2)), Kept()
+    session = Session(source, device, sink)
+    session.run(ready=lambda _: session.stop())
+    assert sink.calls[-1] == "end"
+
+
+def test_a_sink_that_fails_leaves_no_probe() -> None:
+    class Full(Kept):
+        def journeys(self, batch: Sequence[Journey]) -> None:
+            raise BrokenPipeError
+
+    source = Playback(records(2))
+    with pytest.raises(BrokenPipeError):
+        run(source, Full())
+    assert source.calls[-1] == "close"
+
+
+def test_a_probe_that_never_fired_while_its_neighbour_did_is_named() -> None:
+    summary = run(Playback([record(*TO_THE_BRIDGE[:2], TAKEN[1])]), Kept())
+    assert summary.silent == ("enqueue_to_backlog",)
+    assert run(Playback([]), Kept()).silent == ()
