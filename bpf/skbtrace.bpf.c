@@ -49,6 +49,7 @@ struct cpu_state {
 	__u64 serve_ns;	    /* when the last process_backlog call began here */
 	__u64 clone_parent; /* the skb whose skb_clone is under way here */
 	__u64 clone_head;
+	__u64 first_arg; /* of the first hop of `fresh`, on its way to skbtrace_begin() */
 	__u64 lost[LOSSES];
 	struct live fresh; /* too large for the stack */
 };
@@ -57,8 +58,9 @@ BPF_HASH(live, __u64, struct live, SKBTRACE_LIVE);
 BPF_PERCPU_ARRAY(cpus, struct cpu_state, 1);
 BPF_ARRAY(tracing, __u32, 1);
 #ifdef SKBTRACE_SCOPED
-BPF_HASH(scope, __u64, __u8, 65536);
+BPF_HASH(scope, __u64, __u8, 16384);
 #endif
+BPF_PROG_ARRAY(begins, 1);
 BPF_RINGBUF_OUTPUT(records, SKBTRACE_RING_PAGES);
 
 static __always_inline void count_lost(enum lost what)
@@ -164,37 +166,53 @@ static __always_inline void add_hop(struct live *p, __u64 now, __u32 probe, __u3
 	p->final = final;
 }
 
-/* First sight of a packet: fill the CPU's fresh record, with its first hop, and keep it. */
-static __always_inline void begin(__u64 now, __u32 probe, __u32 final, __u64 skb, __u32 arg)
+/*
+ * First sight of a packet: fill the CPU's fresh record, with its first hop, and keep it. A program
+ * of its own, reached by a tail call, so that it is compiled once and not for every probe.
+ */
+int skbtrace_begin(struct pt_regs *ctx)
 {
 	__u32 zero = 0;
 	__u32 *on = tracing.lookup(&zero);
 	if (!on || !*on)
-		return;
+		return 0;
 	struct cpu_state *cpu = cpus.lookup(&zero);
 	if (!cpu)
-		return;
+		return 0;
 	struct live *p = &cpu->fresh;
+	__u64 skb = p->record.skb;
 	see_device(p, skb_dev(skb));
 #ifdef SKBTRACE_SCOPED
 	__u64 place = (__u64)p->netns << 32 | p->ifindex;
 	if (!scope.lookup(&place))
-		return;
+		return 0;
 #endif
 	p->record.id = ++cpu->number * SKBTRACE_CPUS + bpf_get_smp_processor_id();
 	p->record.parent = 0;
-	p->record.skb = skb;
-	p->record.base_ns = now;
 	p->record.chunk = 0;
 	p->record.slots = 1;
 	p->record.flags = 0;
 	read_headers(&p->record, skb);
 	p->len = skb_len(skb);
-	fill(&p->record.slot[0], p, now, probe, 0, arg);
-	p->last = probe;
-	p->final = final;
+	fill(&p->record.slot[0], p, p->record.base_ns, p->last, 0, cpu->first_arg);
 	if (live.update(&skb, p))
 		count_lost(LOST_TABLE_FULL);
+	return 0;
+}
+
+static __always_inline void begin(struct pt_regs *ctx, __u64 now, __u32 probe, __u32 final,
+				  __u64 skb, __u32 arg)
+{
+	__u32 zero = 0;
+	struct cpu_state *cpu = cpus.lookup(&zero);
+	if (!cpu)
+		return;
+	cpu->fresh.record.skb = skb;
+	cpu->fresh.record.base_ns = now;
+	cpu->fresh.last = probe;
+	cpu->fresh.final = final;
+	cpu->first_arg = arg;
+	begins.call(ctx, 0);
 }
 
 /*
@@ -202,8 +220,8 @@ static __always_inline void begin(__u64 now, __u32 probe, __u32 final, __u64 skb
  * `same`: the function before was this one's caller or its queue, so the device and the length
  * are what they were and are not read again.
  */
-static __always_inline void pass(struct live *p, __u64 now, __u32 probe, __u32 final, __u64 skb,
-				 bool same, __u8 flags, __u32 arg)
+static __always_inline void pass(struct pt_regs *ctx, struct live *p, __u64 now, __u32 probe,
+				 __u32 final, __u64 skb, bool same, __u8 flags, __u32 arg)
 {
 	if (p && p->final && !flags) {
 		/* No packet comes here from there: this is another one at the same address. */
@@ -214,19 +232,20 @@ static __always_inline void pass(struct live *p, __u64 now, __u32 probe, __u32 f
 		p = 0;
 	}
 	if (!p)
-		begin(now, probe, final, skb, arg);
+		begin(ctx, now, probe, final, skb, arg);
 	else if (make_room(p, now, 1))
 		add_hop(p, now, probe, final, skb, same, flags, arg);
 }
 
-static __always_inline void hop_skb(__u32 probe, __u32 final, __u64 skb, __u32 arg)
+static __always_inline void hop_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb,
+				    __u32 arg)
 {
 	struct live *p = live.lookup(&skb);
-	pass(p, bpf_ktime_get_ns(), probe, final, skb, false, 0, arg);
+	pass(ctx, p, bpf_ktime_get_ns(), probe, final, skb, false, 0, arg);
 }
-#define hop(ctx, probe, final, skb) hop_skb(probe, final, skb, 0)
+#define hop(ctx, probe, final, skb) hop_skb(ctx, probe, final, skb, 0)
 #define xmit hop
-#define enqueue(ctx, probe, final, skb) hop_skb(probe, final, skb, SKBTRACE_REG2(ctx))
+#define enqueue(ctx, probe, final, skb) hop_skb(ctx, probe, final, skb, SKBTRACE_REG2(ctx))
 
 /* process_backlog has no skb; remember when it began to serve this CPU's queue. */
 static __always_inline void serve_cpu(void)
@@ -243,7 +262,7 @@ static __always_inline void serve_cpu(void)
  * enqueue is its dequeue, by the call that is running on this CPU. Matched by skb, never by
  * position: two CPUs racing to one queue are dequeued in swapped order.
  */
-static __always_inline void receive_skb(__u32 probe, __u32 final, __u64 skb)
+static __always_inline void receive_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
 {
 	struct live *p = live.lookup(&skb);
 	__u64 now = bpf_ktime_get_ns();
@@ -262,9 +281,9 @@ static __always_inline void receive_skb(__u32 probe, __u32 final, __u64 skb)
 			flags |= SKBTRACE_HOP_AGE_KNOWN;
 		}
 	}
-	pass(p, now, probe, final, skb, dequeued, flags, age);
+	pass(ctx, p, now, probe, final, skb, dequeued, flags, age);
 }
-#define receive(ctx, probe, final, skb) receive_skb(probe, final, skb)
+#define receive(ctx, probe, final, skb) receive_skb(ctx, probe, final, skb)
 
 /* A function that is never the first to see a packet: only those that are followed already. */
 static __always_inline struct live *reach_skb(__u32 probe, __u32 final, __u64 skb, bool called)

@@ -25,8 +25,8 @@ BATCH = 4096
 
 # struct live in bpf/skbtrace.bpf.c: what stands before the record.
 _LIVE_PREFIX = struct.Struct("=QQIIIIII")
-# struct cpu_state: of number, serve_ns, clone_parent, clone_head the third, and the loss counters.
-_CPU_STATE = struct.Struct(f"=16xQ8x{len(LOSSES)}Q")
+# struct cpu_state: of number, serve_ns, clone_parent, clone_head, first_arg the third, and lost.
+_CPU_STATE = struct.Struct(f"=16xQ16x{len(LOSSES)}Q")
 _RAW_TRACEPOINT = 17  # enum bpf_prog_type, bcc 0.26 has no name for it
 
 
@@ -63,6 +63,8 @@ class KernelSource:
         finally:
             btf.close()
         self._bpf = compile_program(defined)
+        begins = self._bpf["begins"]
+        begins[begins.Key(0)] = begins.Leaf(self._load(b"skbtrace_begin").fd)
         places = self._attach_all()
         if not any(place.symbol for place in places):
             raise PrerequisiteError(
@@ -142,7 +144,6 @@ class KernelSource:
         return tuple(places.values())
 
     def _attach(self, number: int, probe: Probe) -> ProbePlace:
-        bcc = load_bcc()
         name = f"skbtrace_{number}".encode()
         if probe.attach is Attach.RAW_TRACEPOINT:
             program = self._bpf.load_func(name, _RAW_TRACEPOINT)
@@ -151,8 +152,7 @@ class KernelSource:
                 [probe.function],
                 lambda symbol: self._bpf.attach_raw_tracepoint(tp=symbol, fn_name=name),
             )
-        program = self._bpf.load_func(name, bcc.BPF.KPROBE)
-        assert program is not None
+        self._load(name)
         attach = (
             self._bpf.attach_kprobe if probe.attach is Attach.KPROBE else self._bpf.attach_kretprobe
         )
@@ -169,6 +169,9 @@ class KernelSource:
                 return self._try(probe, rest, one)
             return ProbePlace(probe.function, None, "this kernel has no such function")
         return place
+
+    def _load(self, name: bytes) -> Any:
+        return self._bpf.load_func(name, load_bcc().BPF.KPROBE)
 
     def _try(self, probe: Probe, symbols: list[str], attach: Any) -> ProbePlace:
         why = ""
