@@ -16,7 +16,7 @@ import click
 
 from tracer import __version__
 from tracer.cli import Commands, say
-from tracer.errors import CommandError, UsageError
+from tracer.errors import FAILURE, CommandError, UsageError
 
 if TYPE_CHECKING:
     from tracer.model import Capture, Topology
@@ -176,6 +176,7 @@ def _capture(
         write_lines(sys.stderr, closing(seen[0], summary), color=colored)
     if load.failure:
         say(load.failure)
+        return FAILURE
     return load.status
 
 
