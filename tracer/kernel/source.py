@@ -146,7 +146,7 @@ class KernelSource:
     def _attach(self, number: int, probe: Probe) -> ProbePlace:
         name = f"skbtrace_{number}".encode()
         if probe.attach is Attach.RAW_TRACEPOINT:
-            program = self._bpf.load_func(name, _RAW_TRACEPOINT)
+            self._bpf.load_func(name, _RAW_TRACEPOINT)
             return self._try(
                 probe,
                 [probe.function],
