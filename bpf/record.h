@@ -22,7 +22,7 @@
 #define SKBTRACE_NO_REASON 0xffffffff
 
 /* Flags of a hop. */
-#define SKBTRACE_HOP_DEQUEUED 0x01 /* process_backlog took it from the queue just before */
+#define SKBTRACE_HOP_DEQUEUED 0x01  /* process_backlog took it from the queue just before */
 #define SKBTRACE_HOP_AGE_KNOWN 0x02 /* arg: ns since that process_backlog call began */
 
 /* Flags of a record. */
@@ -38,7 +38,7 @@ struct skbtrace_hop {
 	__u32 ifindex; /* of skb->dev, 0 if that is NULL */
 	__u32 netns;   /* inode number of skb->dev's namespace, 0 if NULL */
 	__u32 len;     /* skb->len */
-	__u32 arg;     /* enqueue: target CPU; HOP_AGE_KNOWN: age, at most 2^32-1; end: dt_ns >> 32 */
+	__u32 arg; /* enqueue: target CPU; HOP_AGE_KNOWN: age, at most 2^32-1; end: dt_ns >> 32 */
 };
 
 struct skbtrace_note {

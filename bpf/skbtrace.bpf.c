@@ -2,9 +2,9 @@
 /*
  * skbtrace: one record per living packet.
  *
- * Each probed function appends a hop to the record of its skb; the record is sent once,
- * when the skb is freed, or in chunks when its slots are full. The key is the skb's address; the record is removed at
- * the free, for the address is used again within microseconds.
+ * Each probed function appends a hop to the record of its skb; the record is sent once, when
+ * the skb is freed, or in chunks when its slots are full. The key is the skb's address; the
+ * record is removed at the free, for the address is used again within microseconds.
  *
  * Map operations stand in this file only (bcc rewrites no other). The probe table,
  * tracer/probes.py, is expanded at the foot: X(position, attach, function, skb, handler, final).
@@ -32,12 +32,12 @@ enum lost {
 
 /* A packet that is being followed. */
 struct live {
-	__u64 dev; /* skb->dev at the last hop: spares reading the same device again */
+	__u64 dev;	  /* skb->dev at the last hop: spares reading the same device again */
 	__u64 parent_skb; /* of a clone: where its parent's record is */
 	__u32 ifindex;
 	__u32 netns;
 	__u32 len;
-	__u32 last; /* position in PROBES of the last hop */
+	__u32 last;  /* position in PROBES of the last hop */
 	__u32 final; /* ... and whether that one is final */
 	__u32 unused;
 	struct skbtrace_record record;
@@ -215,6 +215,14 @@ static __always_inline void begin(struct pt_regs *ctx, __u64 now, __u32 probe, _
 	begins.call(ctx, 0);
 }
 
+/* The free was missed, another packet has the address: what is known is handed over. */
+static __always_inline void end_unseen(struct live *p)
+{
+	p->record.flags |= SKBTRACE_END_MISSED | SKBTRACE_LAST;
+	count_lost(LOST_END_MISSED);
+	send(p);
+}
+
 /*
  * A transmit, queue, receive or bridge function: may be the first sight of a packet.
  * `same`: the function before was this one's caller or its queue, so the device and the length
@@ -225,9 +233,7 @@ static __always_inline void pass(struct pt_regs *ctx, struct live *p, __u64 now,
 {
 	if (p && p->final && !flags) {
 		/* No packet comes here from there: this is another one at the same address. */
-		p->record.flags |= SKBTRACE_END_MISSED | SKBTRACE_LAST;
-		count_lost(LOST_END_MISSED);
-		send(p);
+		end_unseen(p);
 		live.delete(&skb);
 		p = 0;
 	}
@@ -378,6 +384,9 @@ static __always_inline void cloned_skb(__u64 skb)
 	p->record.slots = 1;
 	p->record.flags = 0;
 	fill(&p->record.slot[0], p, now, SKBTRACE_CLONE, 0, 0);
+	struct live *other = live.lookup(&skb);
+	if (other)
+		end_unseen(other);
 	note(parent, SKBTRACE_NOTE_CLONE, p->record.id, 0);
 	if (live.update(&skb, p))
 		count_lost(LOST_TABLE_FULL);
@@ -412,6 +421,8 @@ static __always_inline void end_skb(__u32 probe, __u64 skb)
 	if (slot) {
 		/* The skb is being torn down: neither device nor length is read any more. */
 		__u64 now = bpf_ktime_get_ns();
+		if (now < p->record.base_ns) /* clocks of two CPUs */
+			now = p->record.base_ns;
 		p->ifindex = 0;
 		p->netns = 0;
 		/* It may have waited for its reader longer than dt_ns can say: arg is the upper half. */
