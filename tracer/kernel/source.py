@@ -63,7 +63,7 @@ class KernelSource:
         finally:
             btf.close()
         self._bpf = compile_program(defined)
-        begins = self._bpf["begins"]
+        begins = self._bpf[b"begins"]
         begins[begins.Key(0)] = begins.Leaf(self._load(b"skbtrace_begin").fd)
         places = self._attach_all()
         if not any(place.symbol for place in places):
@@ -71,7 +71,7 @@ class KernelSource:
                 f"this kernel lets no probe be attached ({places[0].why_missing})",
                 hint="make demo   # runs the same job in a guest whose kernel can",
             )
-        self._bpf["records"].open_ring_buffer(self._keep)
+        self._bpf[b"records"].open_ring_buffer(self._keep)
         self.widen(self._scope or ())
         self._begin(True)
         return places
@@ -80,7 +80,7 @@ class KernelSource:
         """Let journeys begin on these devices too. Nothing to do for a source without scope."""
         if self._scope is None:
             return
-        table = self._bpf["scope"]
+        table = self._bpf[b"scope"]
         for netns, ifindex in scope:
             table[table.Key(netns << 32 | ifindex)] = table.Leaf(1)
 
@@ -185,7 +185,7 @@ class KernelSource:
         return ProbePlace(probe.function, None, why)
 
     def _begin(self, on: bool) -> None:
-        table = self._bpf["tracing"]
+        table = self._bpf[b"tracing"]
         table[table.Key(0)] = table.Leaf(on)
 
     def _keep(self, _context: Any, data: Any, size: int) -> int:
@@ -195,7 +195,7 @@ class KernelSource:
     def _alive(self) -> list[bytes]:
         """Records in the table: the fixed part and as many slots as are filled."""
         size = _LIVE_PREFIX.size + RECORD_MAX
-        table = self._bpf["live"]
+        table = self._bpf[b"live"]
         alive = []
         for key in table.keys():  # noqa: SIM118 (bcc's table is no dict)
             try:
@@ -206,4 +206,4 @@ class KernelSource:
         return alive
 
     def _cpu_states(self) -> list[bytes]:
-        return [bytes(state) for state in self._bpf["cpus"][self._bpf["cpus"].Key(0)]]
+        return [bytes(state) for state in self._bpf[b"cpus"][self._bpf[b"cpus"].Key(0)]]

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Every way of losing a packet from sight is provoked, and must be counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.kernel.conftest import C1, C1_IP, C2_IP, sh
+from tracer.correlate import Correlator, Names
+from tracer.kernel import program, source
+from tracer.kernel.source import KernelSource
+from tracer.model import Device, Journey, Netns, Outcome
+from tracer.probes import PROBES, Probe
+from tracer.wire import decode
+
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("lab")]
+
+HERE = Device(Netns(1, "host"), 1, "x")
+REQUESTS = 53
+
+
+class Capture:
+    """A source that was started, and what came out of it."""
+
+    def __init__(self, source: KernelSource) -> None:
+        self.source = source
+        self.correlator = Correlator(Names(lambda _n, _i: HERE, source.symbol, source.reason))
+        self.journeys: list[Journey] = []
+
+    def ping(self, count: int = REQUESTS, *, read: bool = True) -> None:
+        """Echo requests from c1 to c2."""
+        sh(f"ip netns exec {C1} ping -q -c {count} -i 0.002 {C2_IP}")
+        if read:
+            self.read()
+
+    def read(self) -> None:
+        """Everything that waits."""
+        while batch := self.source.read():
+            taken = [self.correlator.take(decode(data)) for data in batch]
+            self.journeys += [j for j in taken if j is not None]
+
+    def stop(self) -> None:
+        """Detach; what is left."""
+        alive = self.source.stop()
+        self.read()
+        self.journeys += self.correlator.finish(map(decode, alive))
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """All counters that are not 0."""
+        counters = self.source.lost() | self.correlator.lost
+        return {name: count for name, count in counters.items() if count}
+
+    def requests(self) -> list[Journey]:
+        """The journeys of echo requests."""
+        return [j for j in self.journeys if j.flow.src == C1_IP and j.flow.icmp_type == 8]
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[], Capture]]:
+    sources: list[KernelSource] = []
+
+    def begin() -> Capture:
+        sources.append(KernelSource())
+        sources[-1].start()
+        return Capture(sources[-1])
+
+    yield begin
+    for one in sources:
+        one.close()
+
+
+def test_a_ring_buffer_that_nobody_reads_loses_journeys_and_counts_them(
+    start: Callable[[], Capture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "RING_PAGES", 4)
+    capture = start()
+    capture.ping(read=False)
+    capture.stop()
+    # a request, a reply, and the reply's clone, each; ARP may come by
+    others = [j for j in capture.journeys if j.flow.proto != "icmp"]
+    whole = len(capture.journeys) - len(others)
+    assert set(capture.lost) == {"ring_full"}
+    assert 0 < whole < 3 * REQUESTS
+    assert whole + capture.lost["ring_full"] >= 3 * REQUESTS
+    assert whole + capture.lost["ring_full"] <= 3 * REQUESTS + 6
+
+
+def test_a_full_table_follows_no_more_packets_and_counts_them(
+    start: Callable[[], Capture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "LIVE_MAX", 1)
+    capture = start()
+    capture.ping()
+    capture.stop()
+    # while the request lives, its reply finds the table full; so does the reply's clone
+    assert capture.lost["table_full"] >= REQUESTS
+    assert set(capture.lost) == {"table_full"}
+
+
+def test_a_free_that_is_not_seen_ends_a_journey_as_damaged(start: Callable[[], Capture]) -> None:
+    capture = start()
+    capture.source._bpf.detach_kprobe_event(b"p_skb_release_head_state")
+    capture.ping()
+    capture.stop()
+    damaged = [j for j in capture.journeys if j.outcome is Outcome.DAMAGED]
+    assert capture.lost["end_missed"] == len(damaged) > 0
+    assert {j.outcome for j in capture.journeys} <= {Outcome.DAMAGED, Outcome.UNFINISHED}
+    for journey in capture.requests():  # no journey is two packets
+        functions = [hop.function for hop in journey.hops]
+        assert functions.count("icmp_rcv") <= 1
+        assert functions.count("veth_xmit") <= 2
+
+
+def test_a_clone_whose_return_is_not_seen_is_counted(start: Callable[[], Capture]) -> None:
+    capture = start()
+    capture.source._bpf.detach_kprobe_event(b"r_skb_clone")
+    capture.ping()
+    capture.stop()
+    assert capture.lost == {"clone_missed": REQUESTS}
+    assert not [j for j in capture.journeys if j.parent]
+
+
+def test_hits_that_are_not_seen_are_counted(start: Callable[[], Capture]) -> None:
+    capture = start()
+    capture.source._bpf.detach_kprobe_event(b"p___dev_forward_skb")
+    capture.ping()
+    capture.stop()
+    # two veth_xmit of each request and each reply
+    assert capture.lost["probe_missed"] >= 4 * REQUESTS
+    assert set(capture.lost) == {"probe_missed"}
+
+
+def test_a_function_this_kernel_does_not_have_is_named_and_the_rest_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    missing = Probe("br_teleport", PROBES[0].skb, PROBES[7].handler, PROBES[0].layer, "no such one")
+    table = (*PROBES, missing)
+    monkeypatch.setattr(program, "PROBES", table)
+    monkeypatch.setattr(source, "PROBES", table)
+    traced = KernelSource()
+    try:
+        places = {place.function: place for place in traced.start()}
+    finally:
+        traced.close()
+    assert places["br_teleport"].symbol is None
+    assert places["br_teleport"].why_missing == "this kernel has no such function"
+    assert places["veth_xmit"].symbol == "veth_xmit"
+
+
+def test_a_program_that_does_not_compile_is_one_error_with_the_compilers_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from tracer.errors import SkbtraceError
+
+    monkeypatch.setattr(program, "LIVE_MAX", "nonsense")
+    with pytest.raises(SkbtraceError, match="does not compile"):
+        KernelSource().start()
