@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,34 @@ def skbtrace(*args: str, status: int = 0, **options: Any) -> subprocess.Complete
     )
     assert done.returncode == status, f"{done.returncode}\n{done.stdout[-3000:]}\n{done.stderr}"
     return done
+
+
+@pytest.fixture
+def as_nobody() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Run Python as nobody, in the checkout, also where only root may look into its folder."""
+    house = Path("/run/skbtrace-house")
+    house.mkdir()
+    sh(f"mount --bind {HOUSE} {house}")
+    python = house / Path(sys.executable).relative_to(HOUSE)
+
+    def run(*args: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [python, *args],
+            input=text,
+            cwd=house,
+            user="nobody",
+            extra_groups=[],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+
+    try:
+        yield run
+    finally:
+        sh(f"umount {house}")
+        house.rmdir()
 
 
 def start_skbtrace(*args: str) -> subprocess.Popen[str]:

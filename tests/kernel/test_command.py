@@ -239,16 +239,9 @@ def test_a_disk_that_fills_up_keeps_every_whole_line(tmp_path: Path) -> None:
     assert left_behind() == []
 
 
-def test_not_root() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tracer", "--topology", "docker0"],
-        cwd=HOUSE,
-        user="nobody",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 3
+def test_not_root(as_nobody: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = as_nobody("-m", "tracer", "--topology", "docker0")
+    assert done.returncode == 3, done.stderr
     assert done.stderr.splitlines()[1].startswith("  try: sudo skbtrace")
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
@@ -194,18 +195,13 @@ def test_the_trace_validates_against_the_published_schema(ping: Ping) -> None:
         validator.validate(json.loads(line))
 
 
-def test_show_prints_every_journey_without_root_and_without_bcc(ping: Ping) -> None:
+def test_show_prints_every_journey_without_root_and_without_bcc(
+    ping: Ping, as_nobody: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     trace, _ = ping
-    # -S -I would hide the venv; an import of bcc is refused instead
     program = "import sys; sys.modules['bcc'] = None; from tracer.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", program, "show", "-"],
-        input=trace.path.read_text(),
-        capture_output=True,
-        text=True,
-        user="nobody",
-        check=True,
-    )
+    done = as_nobody("-c", program, "show", "-", text=trace.path.read_text())
+    assert done.returncode == 0, done.stderr
     for journey in trace.journeys:
         assert f"#{journey.id} " in done.stdout
     assert done.stdout.count("veth_xmit") == trace.summary.hits["veth_xmit"]
