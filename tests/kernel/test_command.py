@@ -52,7 +52,8 @@ def wait(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 def test_the_main_job_builds_the_lab_shows_journeys_and_takes_it_down(tmp_path: Path) -> None:
     trace = tmp_path / "trace.json"
-    done = skbtrace("--topology", "docker0", "-t", "2.5", "-w", str(trace))
+    # one round of the lab's traffic is some 35 journeys
+    done = skbtrace("--topology", "docker0", "-c", "80", "-w", str(trace))
     assert "docker0 is built" in done.stderr
     assert "nothing lost" in done.stderr
     for words in (
