@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from tracer.cli import options
 from tracer.errors import TraceFileError
 from tracer.text import printable
 
@@ -28,14 +28,8 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("file")
-@click.option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    show_default=True,
-    help="Colour the output; auto: on a terminal, unless NO_COLOR is set.",
-)
-@click.option("--ascii", "ascii_only", is_flag=True, help="Draw with ASCII characters only.")
+@options.color
+@options.ascii_only
 def show(file: str, color: str, ascii_only: bool) -> None:
     """Print the journeys in trace FILE; - is standard input.
 
@@ -44,16 +38,12 @@ def show(file: str, color: str, ascii_only: bool) -> None:
     from tracer.export.trace_reader import TraceReader
     from tracer.view.capture import closing, opening
     from tracer.view.line_view import LineView, write_lines
-    from tracer.view.theme import use_color
 
-    def colored(stream_is_terminal: bool) -> bool:
-        return use_color(color, isatty=stream_is_terminal, environ=os.environ)
-
-    on_stderr = colored(sys.stderr.isatty())
+    on_stderr = options.is_colored(color, sys.stderr)
     with _opened(file) as stream:
         reader = TraceReader(stream, "standard input" if file == "-" else file)
         write_lines(sys.stderr, opening(reader.capture), color=on_stderr)
-        view = LineView(sys.stdout, color=colored(sys.stdout.isatty()), ascii=ascii_only)
+        view = LineView(sys.stdout, color=options.is_colored(color, sys.stdout), ascii=ascii_only)
         view.begin(reader.capture)
         for journey in reader:  # one by one: the other end of a pipe may still be tracing
             view.journeys((journey,))

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What makes traffic while skbtrace traces: COMMAND, or the lab's own, or neither."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from tracer.errors import FAILURE, CommandError
+
+if TYPE_CHECKING:
+    from tracer.topology.spec import Lab
+
+GRACE_S = 2.0
+"""How long COMMAND may take to end after it was asked to."""
+
+
+class Load:
+    """Started when every probe is attached, ended with the block it is the context of.
+
+    ``lab``: the lab that was built for this capture; its own traffic runs if there is no
+    ``command``. ``to_stdout``: the trace goes to standard output, so COMMAND's words must not.
+    """
+
+    def __init__(self, command: list[str], lab: Lab | None, *, to_stdout: bool) -> None:
+        from tracer.topology.traffic import Traffic
+
+        self._command = command
+        self._to_stdout = to_stdout
+        self._traffic = Traffic(lab) if lab is not None and not command else None
+        self._process: subprocess.Popen[bytes] | None = None
+        self.status = 0
+        """COMMAND's exit status (128 + N if signal N ended it), once the block is left."""
+        self.failure: str | None = None
+        """Why the lab's traffic ended by itself, one sentence."""
+
+    def start(self) -> None:
+        """Go. Raises CommandError if COMMAND cannot be started."""
+        if self._traffic is not None:
+            self._traffic.start()
+        if self._command:
+            try:
+                out = sys.stderr if self._to_stdout else None
+                self._process = subprocess.Popen(self._command, stdout=out)
+            except OSError as error:
+                raise CommandError(f"cannot start {self._command[0]}: {error.strerror}") from error
+
+    def go_on(self) -> bool:
+        """Say whether it still runs; without a load there is nothing to end."""
+        if self._process is not None and self._process.poll() is not None:
+            return False
+        return self._traffic is None or self._traffic.running
+
+    def __enter__(self) -> Load:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._traffic is not None:
+            self._traffic.stop()
+            self.failure = self._traffic.failure
+            self.status = FAILURE if self.failure else 0
+        process = self._process
+        if process is None:
+            return
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        status = process.wait()
+        self.status = 128 - status if status < 0 else status
