@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Every check and every test, on every kernel: `python3 -m tests.vm.suite`.
+
+A job is a process of its own: the checks of the sources, the unit tests, the harness's tests, and
+the kernel tests once in a guest of each kernel. Two run at a time. A lost guest gets one more try.
+What a job says is kept in a log, which is shown only if something was not as it should be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from tests.vm import KERNELS, KernelError, kernels
+from tests.vm.__main__ import EXIT_LOST, EXIT_TIMED_OUT
+
+AT_ONCE = 2
+"""A guest wants a processor for itself, and two is what there is to count on."""
+GUEST_LIMIT_S = 1200
+PAGES = "tests/kernel/test_readme.py"
+PAGES_KERNEL = "6.1"
+"""Where what the pages show is tried (it takes two minutes): the kernel of most who read them."""
+NEWS_S = 30.0
+"""So long nothing is said at most."""
+TAIL_LINES = 40
+
+EXIT_PREREQUISITE = 3
+
+# A line of pytest -v that tells how a test ended, and one of tests/lint.
+_TOLD = re.compile(r"^(?:tests/.* (\w+)(?: \(.*\))? +\[ *\d+%\]|(ok|FAIL)  +\w.*)$", re.MULTILINE)
+_COLLECTED = re.compile(r"^(?:collecting \.\.\. )?collected (\d+) items", re.MULTILINE)
+_PASSED = frozenset({"PASSED", "XFAIL", "ok"})
+_FAILED = frozenset({"FAILED", "ERROR", "XPASS", "FAIL"})
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A process whose end says how some tests ended."""
+
+    name: str
+    command: Sequence[str]
+    """`{out}` in it is the folder of its results."""
+    require: str = ""
+    """What SKBTRACE_REQUIRE is: with it missing, tests fail that would be skipped elsewhere."""
+    guest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a job ended."""
+
+    job: Job
+    folder: Path
+    passed: int
+    failed: int
+    skipped: int
+    seconds: float
+    names: tuple[str, ...] = ()
+    """Of the tests that failed."""
+    lost: str | None = None
+    """Why there is no verdict of the guest; its counts are then those of the tests that ended."""
+    timed_out: bool = False
+    again: bool = False
+    """Its guest had been lost before."""
+
+    @property
+    def good(self) -> bool:
+        """Everything ran, and nothing failed."""
+        return not self.failed and self.lost is None
+
+    def __str__(self) -> str:
+        counts = f"{self.passed} passed, {self.failed} failed"
+        return f"guest lost after {counts}: {self.lost}" if self.lost else counts
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run everything, print the table."""
+    parser = argparse.ArgumentParser(prog="tests.vm.suite", description=__doc__)
+    parser.add_argument("--host", action="store_true", help="the kernel tests here, no guests")
+    options = parser.parse_args(arguments)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupted)
+    if options.host and os.geteuid() != 0:
+        print("suite: the kernel tests need root: sudo make test HOST=1", file=sys.stderr)
+        return EXIT_PREREQUISITE
+    if not options.host:
+        try:
+            fetch()
+        except KernelError as error:
+            print(f"suite: {error}", file=sys.stderr)
+            return EXIT_PREREQUISITE
+    folder = Path(tempfile.mkdtemp(prefix="skbtrace-test-"))
+    kept = False
+    try:
+        results = Suite(host_jobs() if options.host else guest_jobs(), folder).run()
+        kept = any(not result.good for result in results)
+        for result in results:
+            if not result.good:
+                print(complaint(result))
+        print(table(results))
+    finally:
+        if not kept:
+            shutil.rmtree(folder, ignore_errors=True)
+    return int(kept)
+
+
+def fetch() -> None:
+    """Have every kernel in the cache before any guest waits for one."""
+    for alias in KERNELS:
+        if kernels.cached(alias) is None:
+            print(f"fetching kernel {alias}", flush=True)
+            kernels.obtain(alias)
+
+
+# --- what there is to do --------------------------------------------------------------------------
+
+
+def source_jobs() -> list[Job]:
+    """What needs no kernel to trace."""
+    return [Job("lint", ["tests/lint"]), Job("unit", pytest("tests/unit"))]
+
+
+def guest_jobs() -> list[Job]:
+    """Everything; the slowest kernels first, so that no processor is idle for long at the end."""
+    return [
+        *source_jobs(),
+        *map(guest_job, reversed(KERNELS)),
+        Job("harness", pytest("tests/vm/test_harness.py"), require="vm"),
+    ]
+
+
+def host_jobs() -> list[Job]:
+    """The kernel tests on this host."""
+    return [*source_jobs(), Job("kernel", pytest("tests/kernel"), require="kernel")]
+
+
+def guest_job(kernel: str) -> Job:
+    """The kernel tests in a guest."""
+    launch = ["-m", "tests.vm", "run", "--kernel", kernel, "--timeout", str(GUEST_LIMIT_S)]
+    tests = ["tests/kernel"] if kernel == PAGES_KERNEL else ["tests/kernel", f"--ignore={PAGES}"]
+    return Job(
+        f"kernel {kernel}",
+        [sys.executable, *launch, "--out", "{out}", "--", *pytest(*tests)],
+        require="kernel",
+        guest=True,
+    )
+
+
+def pytest(*tests: str) -> list[str]:
+    """Verbose: the log then says which test it was that a guest was lost in."""
+    return [sys.executable, "-m", "pytest", "-v", "--junitxml={out}/junit.xml", *tests]
+
+
+# --- doing it -------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Running:
+    """A job that has been started."""
+
+    job: Job
+    folder: Path
+    process: subprocess.Popen[bytes]
+    began: float
+
+    def log(self) -> str:
+        """What it has said so far."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    def so_far(self) -> str:
+        """How far it has come."""
+        log = self.log()
+        of = _COLLECTED.search(log)
+        return f"{self.job.name}: {len(ended(log))}{f' of {of[1]}' if of else ''} done"
+
+
+class Suite:
+    """Some jobs, each of which runs once, or twice if its guest was lost."""
+
+    def __init__(self, jobs: Sequence[Job], folder: Path) -> None:
+        self._order = [job.name for job in jobs]
+        self._waiting = list(jobs)
+        self._folder = folder
+        self._running: list[Running] = []
+        self._results: dict[str, Result] = {}
+        self._began = time.monotonic()
+        self._last_news = self._began
+
+    def run(self) -> list[Result]:
+        """Run all of them; the results in the order of the jobs."""
+        with self._ending():
+            while self._waiting or self._running:
+                while self._waiting and len(self._running) < AT_ONCE:
+                    self._start(self._waiting.pop(0))
+                time.sleep(0.1)
+                for running in [r for r in self._running if r.process.poll() is not None]:
+                    self._running.remove(running)
+                    self._done(running)
+                if time.monotonic() - self._last_news > NEWS_S:
+                    self._say("; ".join(running.so_far() for running in self._running))
+        return [self._results[name] for name in self._order]
+
+    def _start(self, job: Job) -> None:
+        again = "-again" if job.name in self._results else ""
+        folder = self._folder / (job.name.replace(" ", "-") + again)
+        folder.mkdir()
+        environment = {**os.environ, "SKBTRACE_REQUIRE": job.require}
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [word.replace("{out}", str(folder)) for word in job.command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+            )
+        self._running.append(Running(job, folder, process, time.monotonic()))
+        self._say(f"{job.name}: started{' again' if again else ''}")
+
+    def _done(self, running: Running) -> None:
+        job = running.job
+        again = job.name in self._results
+        result = judge(running, time.monotonic() - running.began, again=again)
+        self._say(f"{job.name}: {result}")
+        # A hung guest would most likely only cost the same time again.
+        if result.lost and not result.timed_out and not again:
+            self._waiting.insert(0, job)
+        self._results[job.name] = result
+
+    def _say(self, news: str) -> None:
+        self._last_news = time.monotonic()
+        minutes, seconds = divmod(int(self._last_news - self._began), 60)
+        print(f"{minutes:3}:{seconds:02}  {news}", flush=True)
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """No job outlives this."""
+        try:
+            yield
+        finally:
+            for running in self._running:
+                running.process.terminate()
+            for running in self._running:
+                running.process.wait()
+
+
+def ended(log: str) -> list[str]:
+    """How each test ended that a log tells of."""
+    return [match[1] or match[2] for match in _TOLD.finditer(log)]
+
+
+def judge(running: Running, seconds: float, *, again: bool) -> Result:
+    """What came of a job whose process has ended."""
+    status, folder, log = running.process.returncode, running.folder, running.log()
+    told = ended(log)
+    passed, failed = sum(word in _PASSED for word in told), sum(word in _FAILED for word in told)
+    skipped = told.count("SKIPPED")
+    names: tuple[str, ...] = ()
+    lost = None
+    report = folder / "junit.xml"
+    if running.job.guest and status in (EXIT_LOST, EXIT_TIMED_OUT):
+        lost = (log.splitlines() or ["it said nothing"])[-1].removeprefix("tests.vm: ")
+    elif report.exists():
+        passed, failed, skipped, names = read(report)
+    if status != 0 and not failed and lost is None:
+        # It did not get as far as its tests, or something went wrong after the last of them.
+        failed, names = 1, (f"(ended with status {status})",)
+    return Result(
+        running.job,
+        folder,
+        passed,
+        failed,
+        skipped,
+        seconds,
+        names,
+        lost,
+        timed_out=status == EXIT_TIMED_OUT,
+        again=again,
+    )
+
+
+def read(report: Path) -> tuple[int, int, int, tuple[str, ...]]:
+    """Passed, failed, skipped, and the names of the failed, of a JUnit report (pytest's own)."""
+    passed, skipped, names = 0, 0, []
+    for case in ET.parse(report).iter("testcase"):
+        kinds = {child.tag for child in case}
+        if kinds & {"failure", "error"}:
+            names.append(f"{case.get('classname')}::{case.get('name')}")
+        elif "skipped" in kinds:
+            skipped += 1
+        else:
+            passed += 1
+    return passed, len(names), skipped, tuple(names)
+
+
+# --- telling it -----------------------------------------------------------------------------------
+
+
+def complaint(result: Result) -> str:
+    """What somebody needs who looks for the reason."""
+    lines = (result.folder / "log").read_text(errors="replace").rstrip().splitlines()
+    return "\n".join(
+        [
+            f"\n--- {result.job.name}: {result}",
+            *(f"failed: {name}" for name in result.names),
+            *(f"  | {line}" for line in lines[-TAIL_LINES:]),
+            f"the whole log: {result.folder / 'log'}",
+        ]
+    )
+
+
+def table(results: Sequence[Result]) -> str:
+    """A row for each job, and the sum."""
+    rows = [("", "passed", "failed", "skipped", "lost", "seconds")]
+    rows += [
+        (
+            result.job.name,
+            str(result.passed),
+            str(result.failed),
+            str(result.skipped),
+            lost_word(result),
+            f"{result.seconds:.0f}",
+        )
+        for result in results
+    ]
+    width = max(len(row[0]) for row in rows)
+    lines = [f"{row[0]:<{width}}" + "".join(f"{cell:>9}" for cell in row[1:]) for row in rows]
+    passed, failed = (sum(getattr(r, key) for r in results) for key in ("passed", "failed"))
+    lost = [result.job.name.removeprefix("kernel ") for result in results if result.lost]
+    if lost:
+        lines.append(f"lost guests: {', '.join(lost)}")
+    return "\n".join(["", *lines, f"{passed} passed, {failed} failed"])
+
+
+def lost_word(result: Result) -> str:
+    """Whether the guest was lost, if there was one."""
+    if not result.job.guest:
+        return ""
+    return "LOST" if result.lost else "once" if result.again else "no"
+
+
+def _interrupted(number: int, _frame: FrameType | None) -> None:
+    for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(other, signal.SIG_IGN)
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
