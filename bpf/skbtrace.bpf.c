@@ -30,7 +30,7 @@ enum lost {
 	LOSSES,
 };
 
-/* A packet that is being followed. */
+/* A packet that is being followed, or what is kept of one that has ended (see forget()). */
 struct live {
 	__u64 dev;	  /* skb->dev at the last hop: spares reading the same device again */
 	__u64 parent_skb; /* of a clone: where its parent's record is */
@@ -39,7 +39,7 @@ struct live {
 	__u32 len;
 	__u32 last;  /* position in PROBES of the last hop */
 	__u32 final; /* ... and whether that one is final */
-	__u32 unused;
+	__u32 alive; /* 0: ended */
 	struct skbtrace_record record;
 };
 
@@ -49,13 +49,19 @@ struct cpu_state {
 	__u64 serve_ns;	    /* when the last process_backlog call began here */
 	__u64 clone_parent; /* the skb whose skb_clone is under way here */
 	__u64 clone_head;
-	__u64 first_arg; /* of the first hop of `fresh`, on its way to skbtrace_begin() */
+	/* of a packet seen for the first time, on its way to skbtrace_begin() */
+	__u64 first_skb;
+	__u64 first_ns;
+	__u32 first_probe;
+	__u32 first_final;
+	__u64 first_arg;
 	__u64 lost[LOSSES];
 	struct live fresh; /* too large for the stack */
 };
 
 BPF_HASH(live, __u64, struct live, SKBTRACE_LIVE);
 BPF_PERCPU_ARRAY(cpus, struct cpu_state, 1);
+BPF_ARRAY(entries, __u64, 1); /* in `live` */
 BPF_ARRAY(tracing, __u32, 1);
 #ifdef SKBTRACE_SCOPED
 BPF_HASH(scope, __u64, __u8, 16384);
@@ -69,6 +75,35 @@ static __always_inline void count_lost(enum lost what)
 	struct cpu_state *cpu = cpus.lookup(&zero);
 	if (cpu)
 		cpu->lost[what]++;
+}
+
+static __always_inline struct live *find(__u64 skb)
+{
+	struct live *p = live.lookup(&skb);
+	return p && p->alive ? p : 0;
+}
+
+static __always_inline void keep(__u64 skb, struct live *p)
+{
+	__u32 zero = 0;
+	__u64 *count = entries.lookup(&zero);
+	if (live.update(&skb, p))
+		count_lost(LOST_TABLE_FULL);
+	else if (count)
+		__sync_fetch_and_add(count, 1);
+}
+
+/*
+ * The packet has ended. Its address will soon be another one's, so its entry stays and is used
+ * again in place, which spares that one an insertion; unless a quarter of the table is taken.
+ */
+static __always_inline void forget(__u64 skb, struct live *p)
+{
+	__u32 zero = 0;
+	__u64 *count = entries.lookup(&zero);
+	p->alive = 0;
+	if (count && *count * 4 > SKBTRACE_LIVE && !live.delete(&skb))
+		__sync_fetch_and_add(count, -1);
 }
 
 /* Nobody is woken: user space looks twenty times a second, which costs a packet nothing. */
@@ -179,8 +214,11 @@ int skbtrace_begin(struct pt_regs *ctx)
 	struct cpu_state *cpu = cpus.lookup(&zero);
 	if (!cpu)
 		return 0;
-	struct live *p = &cpu->fresh;
-	__u64 skb = p->record.skb;
+	__u64 skb = cpu->first_skb;
+	struct live *p = live.lookup(&skb);
+	bool fresh = !p;
+	if (!p)
+		p = &cpu->fresh;
 	see_device(p, skb_dev(skb));
 #ifdef SKBTRACE_SCOPED
 	__u64 place = (__u64)p->netns << 32 | p->ifindex;
@@ -189,14 +227,19 @@ int skbtrace_begin(struct pt_regs *ctx)
 #endif
 	p->record.id = ++cpu->number * SKBTRACE_CPUS + bpf_get_smp_processor_id();
 	p->record.parent = 0;
+	p->record.skb = skb;
+	p->record.base_ns = cpu->first_ns;
 	p->record.chunk = 0;
 	p->record.slots = 1;
 	p->record.flags = 0;
 	read_headers(&p->record, skb);
 	p->len = skb_len(skb);
-	fill(&p->record.slot[0], p, p->record.base_ns, p->last, 0, cpu->first_arg);
-	if (live.update(&skb, p))
-		count_lost(LOST_TABLE_FULL);
+	p->last = cpu->first_probe;
+	p->final = cpu->first_final;
+	p->alive = 1;
+	fill(&p->record.slot[0], p, cpu->first_ns, p->last, 0, cpu->first_arg);
+	if (fresh)
+		keep(skb, p);
 	return 0;
 }
 
@@ -207,10 +250,10 @@ static __always_inline void begin(struct pt_regs *ctx, __u64 now, __u32 probe, _
 	struct cpu_state *cpu = cpus.lookup(&zero);
 	if (!cpu)
 		return;
-	cpu->fresh.record.skb = skb;
-	cpu->fresh.record.base_ns = now;
-	cpu->fresh.last = probe;
-	cpu->fresh.final = final;
+	cpu->first_skb = skb;
+	cpu->first_ns = now;
+	cpu->first_probe = probe;
+	cpu->first_final = final;
 	cpu->first_arg = arg;
 	begins.call(ctx, 0);
 }
@@ -234,7 +277,7 @@ static __always_inline void pass(struct pt_regs *ctx, struct live *p, __u64 now,
 	if (p && p->final && !flags) {
 		/* No packet comes here from there: this is another one at the same address. */
 		end_unseen(p);
-		live.delete(&skb);
+		p->alive = 0;
 		p = 0;
 	}
 	if (!p)
@@ -246,7 +289,7 @@ static __always_inline void pass(struct pt_regs *ctx, struct live *p, __u64 now,
 static __always_inline void hop_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb,
 				    __u32 arg)
 {
-	struct live *p = live.lookup(&skb);
+	struct live *p = find(skb);
 	pass(ctx, p, bpf_ktime_get_ns(), probe, final, skb, false, 0, arg);
 }
 #define hop(ctx, probe, final, skb) hop_skb(ctx, probe, final, skb, 0)
@@ -270,7 +313,7 @@ static __always_inline void serve_cpu(void)
  */
 static __always_inline void receive_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
 {
-	struct live *p = live.lookup(&skb);
+	struct live *p = find(skb);
 	__u64 now = bpf_ktime_get_ns();
 	bool dequeued = p && p->last == SKBTRACE_ENQUEUE;
 	__u64 age = 0;
@@ -294,7 +337,7 @@ static __always_inline void receive_skb(struct pt_regs *ctx, __u32 probe, __u32 
 /* A function that is never the first to see a packet: only those that are followed already. */
 static __always_inline struct live *reach_skb(__u32 probe, __u32 final, __u64 skb, bool called)
 {
-	struct live *p = live.lookup(&skb);
+	struct live *p = find(skb);
 	if (!p)
 		return 0;
 	__u64 now = bpf_ktime_get_ns();
@@ -316,7 +359,7 @@ static __always_inline void queue_skb(__u32 probe, __u32 final, __u64 skb)
 	if (!p || !p->record.parent)
 		return;
 	__u64 parent_skb = p->parent_skb;
-	struct live *parent = live.lookup(&parent_skb);
+	struct live *parent = find(parent_skb);
 	if (parent && parent->record.id == p->record.parent)
 		parent->record.flags |= SKBTRACE_CLONE_QUEUED;
 }
@@ -332,7 +375,7 @@ static __always_inline void clone_skb(__u64 skb)
 	__u32 zero = 0;
 	struct cpu_state *cpu;
 
-	if (!live.lookup(&skb))
+	if (!find(skb))
 		return;
 	cpu = cpus.lookup(&zero);
 	if (!cpu)
@@ -359,7 +402,7 @@ static __always_inline void cloned_skb(__u64 skb)
 		return;
 	__u64 parent_skb = cpu->clone_parent;
 	cpu->clone_parent = 0;
-	struct live *parent = live.lookup(&parent_skb);
+	struct live *parent = find(parent_skb);
 	if (!parent)
 		return;
 	__u64 now = bpf_ktime_get_ns();
@@ -367,7 +410,12 @@ static __always_inline void cloned_skb(__u64 skb)
 		return;
 	add_hop(parent, now, SKBTRACE_CLONE, 0, parent_skb, false, 0, 0);
 
-	struct live *p = &cpu->fresh;
+	struct live *p = live.lookup(&skb);
+	bool fresh = !p;
+	if (!p)
+		p = &cpu->fresh;
+	else if (p->alive)
+		end_unseen(p);
 	p->dev = parent->dev;
 	p->parent_skb = parent_skb;
 	p->ifindex = parent->ifindex;
@@ -375,6 +423,7 @@ static __always_inline void cloned_skb(__u64 skb)
 	p->len = parent->len;
 	p->last = SKBTRACE_CLONE;
 	p->final = 0;
+	p->alive = 1;
 	__builtin_memcpy(&p->record, &parent->record, RECORD_FIXED);
 	p->record.id = ++cpu->number * SKBTRACE_CPUS + bpf_get_smp_processor_id();
 	p->record.parent = parent->record.id;
@@ -384,12 +433,9 @@ static __always_inline void cloned_skb(__u64 skb)
 	p->record.slots = 1;
 	p->record.flags = 0;
 	fill(&p->record.slot[0], p, now, SKBTRACE_CLONE, 0, 0);
-	struct live *other = live.lookup(&skb);
-	if (other)
-		end_unseen(other);
 	note(parent, SKBTRACE_NOTE_CLONE, p->record.id, 0);
-	if (live.update(&skb, p))
-		count_lost(LOST_TABLE_FULL);
+	if (fresh)
+		keep(skb, p);
 }
 #define cloned(ctx, probe, final, skb) cloned_skb(SKBTRACE_RESULT(ctx))
 
@@ -397,7 +443,7 @@ static __always_inline void cloned_skb(__u64 skb)
 static __always_inline void drop_skb(struct bpf_raw_tracepoint_args *ctx)
 {
 	__u64 skb = ctx->args[0];
-	struct live *p = live.lookup(&skb);
+	struct live *p = find(skb);
 	if (!p)
 		return;
 	__u32 reason = SKBTRACE_NO_REASON;
@@ -414,7 +460,7 @@ static __always_inline void drop_skb(struct bpf_raw_tracepoint_args *ctx)
  */
 static __always_inline void end_skb(__u32 probe, __u64 skb)
 {
-	struct live *p = live.lookup(&skb);
+	struct live *p = find(skb);
 	if (!p)
 		return;
 	struct skbtrace_hop *slot = next_slot(p);
@@ -430,7 +476,7 @@ static __always_inline void end_skb(__u32 probe, __u64 skb)
 	}
 	p->record.flags |= SKBTRACE_LAST;
 	send(p);
-	live.delete(&skb);
+	forget(skb, p);
 }
 #define end(ctx, probe, final, skb) end_skb(probe, skb)
 

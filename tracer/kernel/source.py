@@ -25,8 +25,8 @@ BATCH = 4096
 
 # struct live in bpf/skbtrace.bpf.c: what stands before the record.
 _LIVE_PREFIX = struct.Struct("=QQIIIIII")
-# struct cpu_state: of number, serve_ns, clone_parent, clone_head, first_arg the third, and lost.
-_CPU_STATE = struct.Struct(f"=16xQ16x{len(LOSSES)}Q")
+# struct cpu_state: of what stands before the loss counters, clone_parent.
+_CPU_STATE = struct.Struct(f"=16xQ40x{len(LOSSES)}Q")
 _RAW_TRACEPOINT = 17  # enum bpf_prog_type, bcc 0.26 has no name for it
 
 
@@ -193,7 +193,7 @@ class KernelSource:
         return -1 if len(self._batch) >= BATCH else 0
 
     def _alive(self) -> list[bytes]:
-        """Records in the table: the fixed part and as many slots as are filled."""
+        """Records in the table whose packets live."""
         size = _LIVE_PREFIX.size + RECORD_MAX
         table = self._bpf[b"live"]
         alive = []
@@ -202,7 +202,8 @@ class KernelSource:
                 leaf = bytes(table[key])[:size]
             except KeyError:
                 continue
-            alive.append(leaf[_LIVE_PREFIX.size :])
+            if _LIVE_PREFIX.unpack_from(leaf)[-1]:  # the others have ended
+                alive.append(leaf[_LIVE_PREFIX.size :])
         return alive
 
     def _cpu_states(self) -> list[bytes]:
