@@ -28,12 +28,13 @@ journey is *damaged*, never *delivered*.
 What the end means
 ------------------
 The free itself does not say whether the packet reached anyone. That is known from what came
-before: the function that took it (``proof``), or the kernel's own word that it dropped it. Two
+before: the function that took it (``proof``), or the kernel's own word that it dropped it. Some
 such words are not to be taken literally. An echo reply is given to a raw socket as a clone, and
 the original is then freed as NO_SOCKET: if a clone of the packet was queued to a socket, that is
 no drop. And from 5.17 on tcp_rcv_state_process frees a segment that it has processed and that
 carries nothing to queue, the last ACK of a connection for one, through its label ``discard``: as
-a drop without a reason.
+a drop without a reason. So did icmpv6_rcv with every message it has taken, before it learnt to
+give reasons.
 """
 
 from __future__ import annotations
@@ -75,7 +76,11 @@ _FREE = "skb_release_head_state"
 
 # What a raw socket's clone leaves behind: the reason since 5.17, none before.
 _NO_TAKER = frozenset({None, "NO_SOCKET", "NOT_SPECIFIED"})
-_PROCESSED = (("NOT_SPECIFIED", "tcp_rcv_state_process"),)
+_PROCESSED = (
+    ("NOT_SPECIFIED", "tcp_rcv_state_process"),
+    ("NOT_SPECIFIED", "icmpv6_rcv"),
+    (None, "icmpv6_rcv"),
+)
 
 _OUTCOMES = {Proof.DELIVERED: Outcome.DELIVERED, Proof.CONSUMED: Outcome.CONSUMED}
 

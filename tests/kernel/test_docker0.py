@@ -389,3 +389,36 @@ def test_other_devices_are_not_traced(tmp_path: Path) -> None:
         sh("ip netns del other")
     assert len(trace.of("icmp", C1_IP)) == 3
     assert not [j for j in trace.journeys if j.flow.src and j.flow.src.startswith("192.0.2.")]
+
+
+def test_a_vlan_tag_and_ipv6_are_read_from_real_packets(tmp_path: Path) -> None:
+    """The tag of a VLAN device lies beside the packet, not in it; where differs between kernels."""
+    for netns, last in ((C1, 1), (C2, 2)):
+        sh(
+            f"ip netns exec {netns} sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0"
+            " net.ipv6.conf.eth0.accept_dad=0;"
+            f"ip -n {netns} link add link eth0 name eth0.100 type vlan id 100;"
+            f"ip -n {netns} addr add 192.0.2.{last}/24 dev eth0.100;"
+            f"ip -n {netns} link set eth0.100 up;"
+            f"ip -n {netns} addr add 2001:db8::{last}/64 dev eth0 nodad"
+        )
+    try:
+        trace = capture(
+            tmp_path,
+            f"ip netns exec {C1} ping -q -c 3 -i 0.02 192.0.2.2;"
+            f"ip netns exec {C1} ping -q -c 3 -i 0.02 2001:db8::2",
+        )
+    finally:
+        for netns in (C1, C2):
+            sh(
+                f"ip -n {netns} link del eth0.100;"
+                f"ip netns exec {netns} sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1"
+            )
+    tagged = trace.of("icmp", "192.0.2.1", icmp_type=8)
+    assert [j.flow.vlan for j in tagged] == [100] * 3
+    plain = trace.of("icmpv6", "2001:db8::1", icmp_type=128)
+    assert [(j.flow.vlan, j.flow.icmp_seq) for j in plain] == [(None, 1), (None, 2), (None, 3)]
+    for journey in tagged + plain:
+        assert path_of(journey)[:12] == through("c1", "vethc1", "vethc2", "c2")
+        assert journey.outcome is Outcome.DELIVERED
+    assert {j.proof for j in plain} == {"icmpv6_rcv"}

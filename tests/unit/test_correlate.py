@@ -22,6 +22,7 @@ SYMBOLS = {
     0x1000: ("nf_hook_slow", 16),
     0x2000: ("ping_rcv", 8),
     0x3000: ("tcp_rcv_state_process", 8),
+    0x4000: ("icmpv6_rcv", 8),
 }
 REASONS = {2: "NOT_SPECIFIED", 3: "NO_SOCKET", 8: "NETFILTER_DROP"}
 POSITION = {p.function: i for i, p in enumerate(PROBES) if p.handler != "cloned"}
@@ -197,6 +198,16 @@ def test_tcp_frees_what_it_has_processed_as_a_drop_without_a_reason() -> None:
     assert (journey.outcome, journey.proof) == (Outcome.DELIVERED, "tcp_v4_rcv")
     filtered = one(record(*TO_C2, taken, wire.Note(wire.NOTE_DROP, 0x3000, 8), TAKEN[1]))
     assert filtered.outcome is Outcome.DROPPED
+
+
+def test_icmpv6_freed_what_it_had_taken_as_a_drop_without_a_reason() -> None:
+    taken = hop("icmpv6_rcv", 140, C2, ETH0)
+    for reason in (2, wire.NO_REASON):
+        drop = wire.Note(wire.NOTE_DROP, 0x4000, reason)
+        journey = one(record(*TO_C2, taken, drop, TAKEN[1]))
+        assert (journey.outcome, journey.proof) == (Outcome.DELIVERED, "icmpv6_rcv")
+    elsewhere = wire.Note(wire.NOTE_DROP, 0x1000, wire.NO_REASON)
+    assert one(record(*TO_C2, taken, elsewhere, TAKEN[1])).outcome is Outcome.DROPPED
 
 
 def test_a_queued_clone_excuses_no_other_drop() -> None:
