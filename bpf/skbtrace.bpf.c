@@ -202,8 +202,9 @@ static __always_inline void add_hop(struct live *p, __u64 now, __u32 probe, __u3
 }
 
 /*
- * First sight of a packet: fill the CPU's fresh record, with its first hop, and keep it. A program
- * of its own, reached by a tail call, so that it is compiled once and not for every probe.
+ * First sight of a packet: begin its record, with its first hop, in the entry that an earlier packet
+ * left at this address, else in the CPU's fresh one, which is then kept. A program of its own,
+ * reached by a tail call, so that it is compiled once and not for every probe.
  */
 int skbtrace_begin(struct pt_regs *ctx)
 {
