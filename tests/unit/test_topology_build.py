@@ -13,9 +13,9 @@ from click.testing import CliRunner
 
 from tracer.cli.lab import lab as lab_command
 from tracer.errors import PrerequisiteError, TopologyError, UsageError
-from tracer.topology import build
-from tracer.topology.build import State, Status
+from tracer.topology import build, state
 from tracer.topology.spec import LABS
+from tracer.topology.state import State, Status
 
 LAB = LABS["docker0"]
 
@@ -99,7 +99,10 @@ def test_building_needs_root(command: str, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_lab_nobody_knows(command: str) -> None:
     result = CliRunner().invoke(lab_command, [command, "\x1b[31mlab"])
     assert isinstance(result.exception, UsageError)
-    assert result.exception.message == r"there is no lab \x1b[31mlab (there are: docker0)"
+    assert (
+        result.exception.message
+        == r"there is no lab \x1b[31mlab (there are: docker0, veth, bridge, nat, loopback)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,7 +126,7 @@ def test_a_lab_nobody_knows(command: str) -> None:
     ],
 )
 def test_status_is_a_sentence(now: Status, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "status", lambda lab: now)
+    monkeypatch.setattr(state, "status", lambda lab: now)
     assert CliRunner().invoke(lab_command, ["status"]).output == said + "\n"
     listed = CliRunner().invoke(lab_command, ["list"]).output
     assert listed.startswith(f"docker0  {now.state}  ")

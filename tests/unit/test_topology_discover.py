@@ -7,7 +7,7 @@ import pytest
 
 from tracer.errors import TopologyError
 from tracer.model import Device, Netns, Topology
-from tracer.topology.discover import _bridge, scope
+from tracer.topology.discover import _bridge, everything, scope
 from tracer.topology.links import Link
 
 HOST, C1 = Netns(1, "host"), Netns(2, "c1")
@@ -24,8 +24,9 @@ def test_the_scope_is_bridge_ports_and_ends() -> None:
         ports=(Device(HOST, 4, "vethc1"), Device(HOST, 2, "eth0")),
         ends=(Device(C1, 2, "eth0"),),
     )
-    assert scope(topology) == {(1, 3), (1, 4), (1, 2), (2, 2)}
+    assert scope(topology) == frozenset({(1, 3), (1, 4), (1, 2), (2, 2)})
     assert scope(Topology("nothing")) == frozenset()
+    assert scope(everything()) is None
 
 
 def test_a_missing_bridge_is_told_with_those_there_are() -> None:

@@ -7,9 +7,9 @@ import click
 
 from tracer.errors import UsageError
 from tracer.text import printable
-from tracer.topology import build
-from tracer.topology.build import State, Status
-from tracer.topology.spec import LABS, Lab
+from tracer.topology import build, state
+from tracer.topology.spec import HOST, LABS, PREFIX, Interface, Lab
+from tracer.topology.state import State, Status
 
 _EXAMPLES = """\b
 Examples:
@@ -17,6 +17,7 @@ Examples:
   sudo skbtrace --topology docker0     trace it
   sudo ip netns exec skbtrace-c1 ping 172.17.0.3
   sudo skbtrace lab down               remove all of it
+  skbtrace lab list                    which labs there are
 """
 
 _name = click.argument("name", metavar="[NAME]", default="docker0")
@@ -26,9 +27,9 @@ _name = click.argument("name", metavar="[NAME]", default="docker0")
 def lab() -> None:
     """Build a network to look at, and take it down again.
 
-    A lab is a network of namespaces, veth pairs and a bridge as Docker makes it. It touches
-    nothing that skbtrace did not make. `skbtrace --topology docker0` builds one by itself where
-    there is no docker0; with these commands it stays until you take it down.
+    A lab is a network of namespaces, veth pairs, bridges and firewall rules. It touches nothing
+    that skbtrace did not make. `skbtrace --topology NAME` builds one by itself where it does not
+    stand; with these commands it stays until you take it down.
     """
 
 
@@ -39,15 +40,10 @@ def up(name: str) -> None:
     lab = _lab(name)
     built = build.up(lab)
     click.echo(f"the lab {lab.name} stands{'' if built else ' already'}: {lab.text}")
-    click.echo(f"  {lab.bridge.ifname}  {lab.bridge.address}")
-    for container in lab.containers:
-        click.echo(
-            f"  {container.name}  {container.address}"
-            f"  {container.ifname} in {container.netns}, {container.port} on the bridge"
-        )
-    click.echo(f"trace it:           sudo skbtrace --topology {lab.bridge.ifname}")
-    click.echo(f"send something:     sudo ip netns exec {lab.client.netns} ping {lab.server.ip}")
-    click.echo(f"take it down again: sudo skbtrace lab down {lab.name}")
+    for line in _devices(lab):
+        click.echo(f"  {line}")
+    for what, command in _commands(lab):
+        click.echo(f"{what + ':':<19} sudo {command}")
 
 
 @lab.command(epilog="Example: sudo skbtrace lab down docker0")
@@ -64,14 +60,14 @@ def down(name: str) -> None:
 def status(name: str) -> None:
     """Say whether the lab NAME (default docker0) stands. Needs no root."""
     lab = _lab(name)
-    click.echo(_sentence(lab, build.status(lab)))
+    click.echo(_sentence(lab, state.status(lab)))
 
 
 @lab.command(name="list", epilog="Example: skbtrace lab list")
 def list_() -> None:
     """List the labs there are and whether they stand. Needs no root."""
     for each in LABS.values():
-        click.echo(f"{each.name}  {build.status(each).state}  {each.text}")
+        click.echo(f"{each.name}  {state.status(each).state}  {each.text}")
 
 
 def _lab(name: str) -> Lab:
@@ -83,9 +79,41 @@ def _lab(name: str) -> Lab:
     return LABS[name]
 
 
+def _devices(lab: Lab) -> list[str]:
+    """A line for each device that has an address."""
+    ports = {end: port for port, end in lab.pairs if port.is_port}
+    return [_device(each, ports.get(each)) for each in lab.interfaces if each.address is not None]
+
+
+def _device(interface: Interface, port: Interface | None) -> str:
+    if interface.at == HOST:
+        return f"{interface.ifname}  {interface.address}"
+    line = f"{interface.at}  {interface.address}  {interface.ifname} in {interface.netns}"
+    return f"{line}, {port.ifname} on the bridge" if port is not None else line
+
+
+def _commands(lab: Lab) -> list[tuple[str, str]]:
+    """What to type next, and what it does."""
+    commands = [
+        ("trace it", f"skbtrace --topology {lab.name}"),
+        ("send something", f"ip netns exec {lab.client.netns} ping {lab.server.ip}"),
+    ]
+    published = lab.published
+    if published is not None:
+        inner, outer = published.server.netns, published.caller.netns
+        serve = f"ip netns exec {inner} python3 -m http.server {published.server_port}"
+        fetch = f"ip netns exec {outer} curl http://{published.ip}:{published.port}/"
+        commands += [("serve something", serve), ("fetch it", fetch)]
+    if lab.router is not None:
+        commands.append(
+            ("see the rules", f"ip netns exec {PREFIX}{lab.router.at} nft list ruleset")
+        )
+    return [*commands, ("take it down again", f"skbtrace lab down {lab.name}")]
+
+
 def _sentence(lab: Lab, now: Status) -> str:
     if now.state is State.FOREIGN:
-        return f"{lab.name}: foreign: a {lab.bridge.ifname} exists that skbtrace did not make"
+        return f"{lab.name}: foreign: a {lab.name} exists that skbtrace did not make"
     if now.state is State.LEFT_BEHIND:
         return f"{lab.name}: left behind by a killed skbtrace; the next start removes it"
     sentence = f"{lab.name}: {now.state}"

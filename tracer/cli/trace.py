@@ -29,6 +29,7 @@ Examples:
   sudo skbtrace --topology docker0 -w trace.json   and write the trace
   sudo skbtrace --topology docker0 -c 20 --json | jq .outcome
   sudo skbtrace --topology docker0 -- docker exec web ping -c 3 db
+  sudo skbtrace --topology nat                     build a lab that translates addresses
   skbtrace show trace.json                         look at it again, no root needed
 """
 
@@ -65,8 +66,9 @@ class Options:
 @click.option(
     "--topology",
     metavar="NAME",
-    help="The bridge to trace. One that exists is traced as it is; the lab docker0 is built, given "
-    "traffic and taken down again where there is no docker0.",
+    help="The bridge or the lab to trace. One that exists is traced as it is; a lab that does not "
+    "(docker0, veth, bridge, nat, loopback) is built, given traffic and taken down again. "
+    "auto: every device of this host.",
 )
 @click.option("-w", "write", metavar="FILE", help="Write the trace to FILE; - is standard output.")
 @click.option("-f", "force", is_flag=True, help="Let -w overwrite FILE.")
@@ -130,17 +132,31 @@ def _sinks(stack: ExitStack, asked: Options) -> list[Sink]:
 
 def _topology(stack: ExitStack, asked: Options, name: str) -> tuple[Topology, Names, Lab | None]:
     """The topology, its names, and the lab if it was built for this capture."""
+    from tracer.topology import discover
     from tracer.topology.build import standing
-    from tracer.topology.discover import discover
     from tracer.topology.names import Names
     from tracer.topology.spec import LABS
 
     names = Names()
+    if name == discover.AUTO:
+        asked.notice("tracing every device of this host")
+        return discover.everything(), names, None
     lab = LABS.get(name)
-    if lab is not None and stack.enter_context(standing(lab)):
-        asked.notice(f"no {name} on this host: the lab {name} is built, and taken down at the end")
-        return replace(discover(name, names), built=True), names, lab
-    topology = discover(name, names)
+    if lab is not None and not lab.on_host and discover.is_bridge(name):
+        lab = None  # what this host has goes before a lab of the same name
+    if lab is not None:
+        built = stack.enter_context(standing(lab))
+        if built:
+            where = f"no {name} on this host: the lab {name}" if lab.on_host else f"the lab {name}"
+            asked.notice(f"{where} is built, and taken down at the end")
+        if not lab.on_host:
+            if not built:
+                asked.notice(f"found the lab {name}")
+            topology = discover.discover_lab(lab, names)
+            return replace(topology, built=built), names, lab if built else None
+        if built:
+            return replace(discover.discover(name, names), built=True), names, lab
+    topology = discover.discover(name, names)
     ports = len(topology.ports)
     asked.notice(f"found {name}: {ports} port{'' if ports == 1 else 's'}")
     return topology, names, None

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a bridge joins: its ports, the far ends of their veth pairs, and their addresses.
+"""What a trace is about: a bridge and what it joins, a lab, or everything.
 
-Only reads. It must not know whether a lab, Docker or a person made the bridge.
+Only reads. A bridge is one whoever made it: a lab, Docker or a person.
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tracer.errors import PrerequisiteError, TopologyError
-from tracer.model import Topology
+from tracer.model import Device, Topology
 from tracer.text import printable
 from tracer.topology import links, netns
 from tracer.topology.links import Link
 from tracer.topology.names import Names, Place
-from tracer.topology.spec import LABS
+from tracer.topology.spec import LABS, Interface, Lab
+from tracer.topology.state import path_of
+
+AUTO = "auto"
+"""The name of everything this host has."""
 
 
 def discover(bridge_name: str, names: Names) -> Topology:
@@ -32,8 +36,58 @@ def discover(bridge_name: str, names: Names) -> Topology:
         ) from error
 
 
-def scope(topology: Topology) -> frozenset[tuple[int, int]]:
-    """Return (namespace's inode number, ifindex) of the bridge, the ports and their far ends."""
+def discover_lab(lab: Lab, names: Names) -> Topology:
+    """Find every device of a lab that stands. Its veth ends that are no ports are ``ends``.
+
+    Raises TopologyError if it does not stand whole, and PrerequisiteError without the right to look
+    into its namespaces.
+    """
+    names.refresh()
+    devices: dict[Interface, Device] = {}
+    addresses: list[tuple[Device, str]] = []
+    for place in lab.places:
+        try:
+            inum = netns.inum(path_of(place))
+            found = {link.ifname: link.ifindex for link in netns.inside(path_of(place), links.read)}
+            for interface in lab.at(place):
+                devices[interface] = names.device(inum, found[interface.ifname])
+            given = netns.inside(path_of(place), links.addresses)
+        except PermissionError as error:
+            raise PrerequisiteError(
+                "looking into other network namespaces needs root",
+                hint=f"sudo skbtrace --topology {lab.name}",
+            ) from error
+        except (FileNotFoundError, KeyError) as error:
+            raise TopologyError(
+                f"the lab {lab.name} does not stand whole", hint=f"sudo skbtrace lab up {lab.name}"
+            ) from error
+        here = {devices[interface].ifindex: devices[interface] for interface in lab.at(place)}
+        addresses += [(here[ifindex], address) for ifindex, address in given if ifindex in here]
+    others = [interface for interface in lab.interfaces if interface != lab.bridge]
+    return Topology(
+        name=lab.name,
+        bridge=None if lab.bridge is None else devices[lab.bridge],
+        ports=tuple(devices[each] for each in others if each.is_port),
+        ends=tuple(devices[each] for each in others if not each.is_port),
+        addresses=tuple(addresses),
+    )
+
+
+def is_bridge(name: str) -> bool:
+    """Whether the host's namespace has a bridge of that name. Raises OSError."""
+    found = netns.inside(netns.OWN, links.read)
+    return any(link.ifname == name and link.kind == "bridge" for link in found)
+
+
+def everything() -> Topology:
+    """Return the topology that stands for every device of this host, in every namespace."""
+    return Topology(AUTO)
+
+
+def scope(topology: Topology) -> frozenset[tuple[int, int]] | None:
+    """Return (namespace's inode number, ifindex) of every device in it; None: of all there are."""
+    if topology == everything():
+        return None
     devices = (*topology.ports, *topology.ends)
     if topology.bridge is not None:
         devices = (topology.bridge, *devices)

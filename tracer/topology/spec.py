@@ -1,65 +1,98 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """LABS: the networks skbtrace can build, declared. A new lab is a new entry.
 
-Values only; what is done with them stands in ``build`` and ``traffic``.
+Values only; what is done with them stands in ``build``, ``make`` and ``traffic``. Only docker0 has
+anything in the host's namespace. The other labs have a namespace of their own also for what
+stands in the middle, so that none of their names, addresses and rules can meet the host's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface
 
 PREFIX = "skbtrace-"
 """Begins the name of every namespace a lab makes. Views show the rest."""
 
-
-@dataclass(frozen=True, slots=True)
-class Bridge:
-    """The bridge in the middle, in the host's namespace."""
-
-    ifname: str
-    address: str
-    """With its prefix length: ``172.17.0.1/16``."""
-    mac: str
+HOST = "host"
+"""Where a lab's device is that is in the host's namespace."""
 
 
 @dataclass(frozen=True, slots=True)
-class Container:
-    """A namespace and the veth pair that joins it to the bridge."""
+class Interface:
+    """A device of a lab: a bridge, an end of a veth pair, or a loopback device."""
 
-    name: str
-    """Short; the namespace is called ``skbtrace-<name>``."""
-    port: str
-    """The pair's end on the bridge."""
+    at: str
+    """HOST, or the short name of the namespace it is in."""
     ifname: str
-    """The pair's end in the namespace."""
-    address: str
-    mac: str
+    mac: str | None = None
+    """None: whatever the kernel gives it."""
+    address: str | None = None
+    """With its prefix length: ``172.17.0.1/16``. None: it has none."""
     gateway: str | None = None
-    """Next hop of the default route, or None for no such route."""
+    """Next hop of the default route through it, or None for no such route."""
+    is_port: bool = False
+    """It is a port of the lab's bridge."""
 
     @property
     def netns(self) -> str:
-        """The namespace's name under /run/netns."""
-        return PREFIX + self.name
+        """The namespace's name under /run/netns, unless it is the host's."""
+        return PREFIX + self.at
 
     @property
     def ip(self) -> str:
-        """The address without its prefix length."""
-        return str(IPv4Interface(self.address).ip)
+        """The address without its prefix length. Raises ValueError if there is none."""
+        return str(IPv4Interface(self.address or "").ip)
+
+    def next_hop(self, ip: str) -> str:
+        """Return whom it asks for by ARP to reach ``ip``. Raises ValueError without an address."""
+        if IPv4Address(ip) in IPv4Interface(self.address or "").network:
+            return ip
+        return self.gateway or ip
 
 
 @dataclass(frozen=True, slots=True)
-class Lab:
-    """A network that can be built, torn down and given traffic.
+class Router:
+    """A namespace that forwards IPv4, and its nftables rules."""
 
-    The first container speaks and the second answers.
-    """
+    at: str
+    rules: str
+    """What ``nft -f`` reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A TCP port of a router behind which somebody else answers."""
+
+    ip: str
+    port: int
+    caller: Interface
+    """Who connects to it."""
+    server: Interface
+    """Who answers, at ``server_port``."""
+    server_port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lab:
+    """A network that can be built, torn down and given traffic."""
 
     name: str
     text: str
-    bridge: Bridge
-    containers: tuple[Container, ...]
+    bridge: Interface | None = None
+    pairs: tuple[tuple[Interface, Interface], ...] = ()
+    """The veth pairs. A pair is made where its first end is, and that end comes up first."""
+    loopbacks: tuple[Interface, ...] = ()
+    """The loopback devices that are looked at."""
+    router: Router | None = None
+    client: Interface
+    """Who speaks."""
+    server: Interface
+    """Who answers."""
+    client_seen_as: str | None = None
+    """The client's address as the server sees it, if it is changed on the way."""
+    published: Published | None = None
     mtu: int = 1500
 
     @property
@@ -68,40 +101,154 @@ class Lab:
         return f"skbtrace lab {self.name}"
 
     @property
-    def unnamed_bridge(self) -> str:
-        """What the bridge is called until it bears the mark."""
-        return f"skbt-{self.bridge.ifname}"
+    def interfaces(self) -> tuple[Interface, ...]:
+        """Every device: the bridge, the pairs' ends, the loopback devices."""
+        bridge = () if self.bridge is None else (self.bridge,)
+        return (*bridge, *(end for pair in self.pairs for end in pair), *self.loopbacks)
 
     @property
-    def client(self) -> Container:
-        """The container that speaks."""
-        return self.containers[0]
+    def places(self) -> tuple[str, ...]:
+        """HOST, if it has anything there, and the short names of its namespaces."""
+        return tuple(dict.fromkeys(interface.at for interface in self.interfaces))
 
     @property
-    def server(self) -> Container:
-        """The container that answers."""
-        return self.containers[1]
+    def namespaces(self) -> tuple[str, ...]:
+        """The names of its namespaces under /run/netns."""
+        return tuple(PREFIX + place for place in self.places if place != HOST)
+
+    @property
+    def on_host(self) -> bool:
+        """Whether its bridge is in the host's namespace."""
+        return HOST in self.places
+
+    def at(self, place: str) -> Iterator[Interface]:
+        """Give the devices at ``place``."""
+        return (interface for interface in self.interfaces if interface.at == place)
+
+
+def unnamed(bridge: Interface) -> str:
+    """Return what the bridge is called until it bears the mark."""
+    return f"skbt-{bridge.ifname}"
+
+
+def _mac(address: str) -> str:
+    # As Docker makes them.
+    return "02:42:" + IPv4Interface(address).packed.hex(":", 1)
+
+
+def _port_mac(address: str) -> str:
+    # Fixed as well, so that two runs look alike; told from the other end's by the first byte.
+    return "0a" + _mac(address)[2:]
 
 
 def _docker0() -> Lab:
     # Addresses, Ethernet addresses and names as Docker gives them; docker0's own Ethernet
     # address is random there and fixed here, so that two runs look alike.
-    def container(number: int) -> Container:
-        return Container(
-            name=f"c{number}",
-            port=f"vethc{number}",
-            ifname="eth0",
-            address=f"172.17.0.{number + 1}/16",
-            mac=f"02:42:ac:11:00:{number + 1:02x}",
-            gateway="172.17.0.1",
-        )
+    def container(number: int) -> Interface:
+        address = f"172.17.0.{number + 1}/16"
+        return Interface(f"c{number}", "eth0", _mac(address), address, gateway="172.17.0.1")
 
+    c1, c2 = container(1), container(2)
     return Lab(
         name="docker0",
         text="two containers on Docker's default bridge",
-        bridge=Bridge("docker0", "172.17.0.1/16", "02:42:ac:11:00:01"),
-        containers=(container(1), container(2)),
+        bridge=Interface(HOST, "docker0", "02:42:ac:11:00:01", "172.17.0.1/16"),
+        pairs=(
+            (Interface(HOST, "vethc1", is_port=True), c1),
+            (Interface(HOST, "vethc2", is_port=True), c2),
+        ),
+        client=c1,
+        server=c2,
     )
 
 
-LABS: dict[str, Lab] = {lab.name: lab for lab in (_docker0(),)}
+def _net(number: int, address: str, gateway: str | None = None) -> Interface:
+    return Interface(f"net{number}", f"veth{number}", _mac(address), address, gateway)
+
+
+def _bridge(address: str) -> Interface:
+    return Interface("router", "br0", _mac(address), address)
+
+
+def _on_bridge(net: Interface) -> tuple[Interface, Interface]:
+    port = Interface(
+        "router", f"{net.ifname}_p", _port_mac(net.address or ""), address=None, is_port=True
+    )
+    return port, net
+
+
+def _veth() -> Lab:
+    net1, net2 = _net(1, "192.168.0.101/24"), _net(2, "192.168.0.102/24")
+    return Lab(
+        name="veth",
+        text="two namespaces joined by one veth pair",
+        pairs=((net1, net2),),
+        client=net1,
+        server=net2,
+    )
+
+
+def _bridge_lab() -> Lab:
+    net1, net2 = _net(1, "192.168.0.101/24"), _net(2, "192.168.0.102/24")
+    return Lab(
+        name="bridge",
+        text="two namespaces on a bridge in a third",
+        bridge=_bridge("192.168.0.100/24"),
+        pairs=(_on_bridge(net1), _on_bridge(net2)),
+        client=net1,
+        server=net2,
+    )
+
+
+_NAT_RULES = """\
+table ip skbtrace {
+    chain PREROUTING {
+        type nat hook prerouting priority -100; policy accept;
+        iifname "uplink" tcp dport 8088 counter dnat to 192.168.0.2:80
+    }
+    chain FORWARD {
+        type filter hook forward priority 0; policy drop;
+        ct state established,related counter accept
+        iifname "br0" oifname "uplink" counter accept
+        ip daddr 192.168.0.2 tcp dport 80 ct status dnat counter accept
+    }
+    chain POSTROUTING {
+        type nat hook postrouting priority 100; policy accept;
+        ip saddr 192.168.0.0/24 oifname "uplink" counter masquerade
+    }
+}
+"""
+
+
+def _nat() -> Lab:
+    net1 = _net(1, "192.168.0.2/24", gateway="192.168.0.1")
+    uplink = Interface("router", "uplink", _mac("203.0.113.1/24"), "203.0.113.1/24")
+    # It has no route to 192.168.0.0/24: without translation nothing comes back.
+    outside = Interface("outside", "eth0", _mac("203.0.113.2/24"), "203.0.113.2/24")
+    return Lab(
+        name="nat",
+        text="a namespace behind a router that translates addresses, and the outside",
+        bridge=_bridge("192.168.0.1/24"),
+        pairs=(_on_bridge(net1), (uplink, outside)),
+        router=Router("router", _NAT_RULES),
+        client=net1,
+        server=outside,
+        client_seen_as=uplink.ip,
+        published=Published(uplink.ip, 8088, caller=outside, server=net1, server_port=80),
+    )
+
+
+def _loopback() -> Lab:
+    alone = Interface("alone", "lo", address="127.0.0.1/8")
+    return Lab(
+        name="loopback",
+        text="a namespace that talks to itself",
+        loopbacks=(alone,),
+        client=alone,
+        server=alone,
+    )
+
+
+LABS: dict[str, Lab] = {
+    lab.name: lab for lab in (_docker0(), _veth(), _bridge_lab(), _nat(), _loopback())
+}

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The lab's own traffic: what two containers say to each other, over and over.
+"""The lab's own traffic: what its client and its server say to each other, over and over.
 
-One round is: both forget each other's Ethernet address (so that ARP comes by itself), three echo
-requests and their replies, a UDP question and its answer, a TCP connection with 8 kB each way.
+One round is: both forget the other's Ethernet address (so that ARP comes by itself), three echo
+requests and their replies, a UDP question and its answer, a TCP connection with 8 kB each way, and
+another one to the port the lab publishes, if it does.
 
 It runs in a child process (``python -m tracer.topology.traffic``), which leaves the tracer's own
 time alone. One process plays both sides: a socket stays in the namespace it was made in. The
@@ -29,7 +30,7 @@ from types import TracebackType
 import tracer
 from tracer.errors import TopologyError
 from tracer.topology import netns
-from tracer.topology.spec import LABS, Container, Lab
+from tracer.topology.spec import LABS, Interface, Lab
 
 UDP_PORT = 5353
 TCP_PORT = 8080
@@ -144,28 +145,30 @@ class _TracerEnded(Exception):  # noqa: N818
 
 
 class Exchange:
-    """What the two containers say to each other. Runs in the child, which has one thread."""
+    """What is said in the lab. Runs in the child, which has one thread."""
 
-    def __init__(self, client: Container, server: Container) -> None:
-        self.client = client
-        self.server = server
+    def __init__(self, lab: Lab) -> None:
+        self.client = lab.client
+        self.server = lab.server
         self.rounds = 0
-        self._echo = self._socket(client, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-        self._udp = self._socket(server, socket.SOCK_DGRAM)
-        self._udp.bind((server.ip, UDP_PORT))
-        self._listener = self._socket(server, socket.SOCK_STREAM)
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind((server.ip, TCP_PORT))
-        self._listener.listen()
+        self._lab = lab
+        self._seen_as = lab.client_seen_as or lab.client.ip
+        self._echo = self._socket(self.client, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        self._udp = self._socket(self.server, socket.SOCK_DGRAM)
+        self._udp.bind((self.server.ip, UDP_PORT))
+        self._tcp = self._listener(self.server, TCP_PORT)
+        self._steps: list[Callable[[], None]] = [self.echo, self.udp, self.tcp]
+        if lab.published is not None:
+            self._inner = self._listener(lab.published.server, lab.published.server_port)
+            self._steps.append(self.published)
 
     def round(self) -> list[str]:
         """Go through everything once; return what was not answered. Raises OSError."""
         self.rounds += 1
-        self._forget(self.client, self.server)
-        self._forget(self.server, self.client)
+        self._forget(self.client, self.server.ip)
+        self._forget(self.server, self._seen_as)
         unanswered = []
-        steps: tuple[Callable[[], None], ...] = (self.echo, self.udp, self.tcp)
-        for step in steps:
+        for step in self._steps:
             try:
                 step()
             except (_Unanswered, ConnectionError, TimeoutError):
@@ -193,19 +196,34 @@ class Exchange:
             client.connect((self.server.ip, UDP_PORT))
             client.send(b"what is the way?")
             sender = None
-            while sender != client.getsockname():  # else a late one, of an earlier round
+            expected = (self._seen_as, client.getsockname()[1])
+            while sender != expected:  # else a late one, of an earlier round
                 _until(self._udp, deadline)
                 _, sender = self._udp.recvfrom(512)
-            self._udp.sendto(b"through the bridge", sender)
+            self._udp.sendto(b"one hop at a time.", sender)
             _received(client, deadline)
 
     def tcp(self) -> None:
         """Connect, send some kilobytes each way, close in order."""
+        to = (self.server.ip, TCP_PORT)
+        self._connection(self.client, to, self._tcp, seen_as=self._seen_as)
+
+    def published(self) -> None:
+        """Do the same, to the port the lab publishes."""
+        published = self._lab.published
+        assert published is not None
+        caller, to = published.caller, (published.ip, published.port)
+        self._connection(caller, to, self._inner, seen_as=caller.ip)
+
+    def _connection(
+        self, caller: Interface, to: tuple[str, int], listener: socket.socket, *, seen_as: str
+    ) -> None:
         deadline = time.monotonic() + ANSWER_S
-        with self._socket(self.client, socket.SOCK_STREAM) as client:
+        with self._socket(caller, socket.SOCK_STREAM) as client:
             client.setblocking(False)
-            client.connect_ex((self.server.ip, TCP_PORT))
-            with self._accepted(client, deadline) as server:
+            client.connect_ex(to)
+            seen = (seen_as, client.getsockname()[1])
+            with _accepted(listener, seen, deadline) as server:
                 client.send(bytes(TCP_BYTES))
                 _receive_all(server, TCP_BYTES, deadline)
                 server.send(bytes(TCP_BYTES))
@@ -214,21 +232,22 @@ class Exchange:
                 _received(server, deadline)
             _received(client, deadline)
 
-    def _accepted(self, client: socket.socket, deadline: float) -> socket.socket:
-        while True:
-            _until(self._listener, deadline)
-            server, address = self._listener.accept()
-            if address == client.getsockname():
-                return server
-            server.close()  # a late one, of an earlier round
+    def _listener(self, at: Interface, port: int) -> socket.socket:
+        listener = self._socket(at, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((at.ip, port))
+        listener.listen()
+        return listener
 
-    def _socket(self, at: Container, kind: socket.SocketKind, protocol: int = 0) -> socket.socket:
+    def _socket(self, at: Interface, kind: socket.SocketKind, protocol: int = 0) -> socket.socket:
         netns.enter(str(netns.RUN_NETNS / at.netns))
         return socket.socket(socket.AF_INET, kind, protocol)
 
-    def _forget(self, at: Container, other: Container) -> None:
+    def _forget(self, at: Interface, ip: str) -> None:
         # What `arp -d` does.
-        address = struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton(other.ip))
+        if at in self._lab.loopbacks:  # nobody is asked
+            return
+        address = struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton(at.next_hop(ip)))
         request = struct.pack("=16s16si16s16s", address, b"", _ATF_COM, b"", at.ifname.encode())
         with self._socket(at, socket.SOCK_DGRAM) as any_socket:
             try:
@@ -236,6 +255,15 @@ class Exchange:
             except OSError as error:
                 if error.errno not in {errno.ENXIO, errno.ENOENT}:  # was not known
                     raise
+
+
+def _accepted(listener: socket.socket, seen: tuple[str, int], deadline: float) -> socket.socket:
+    while True:
+        _until(listener, deadline)
+        server, address = listener.accept()
+        if address == seen:
+            return server
+        server.close()  # a late one, of an earlier round
 
 
 def _until(readable: socket.socket, deadline: float) -> None:
@@ -295,7 +323,7 @@ def main(arguments: list[str] | None = None) -> str | None:
     lab = LABS[options.lab]
     unanswered: list[str] = []
     try:
-        exchange = Exchange(lab.client, lab.server)
+        exchange = Exchange(lab)
         while options.rounds is None or exchange.rounds < options.rounds:
             if exchange.rounds and select.select([sys.stdin], [], [], options.pause)[0]:
                 break
