@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import select
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +20,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from tests.kernel.host import (
+    at_step,
+    exit_code,
+    forked,
+    held,
+    kill_itself,
+    open_files,
+    run,
+    snapshot,
+)
 from tracer.cli.lab import lab as lab_command
 from tracer.errors import TopologyError
 from tracer.model import Device, Netns, Topology
@@ -43,32 +50,6 @@ LAB = LABS["docker0"]
 C1, C2 = (end for _, end in LAB.pairs)
 LIMIT_S = 60.0
 """An emulated guest is slow. Nothing waits that long if all is well."""
-
-
-def run(*command: str | bytes) -> str:
-    return subprocess.run(command, check=True, capture_output=True).stdout.decode(errors="replace")
-
-
-def snapshot() -> dict[str, str]:
-    commands = "link\naddr\nroute show table all\nrule\n"
-    told = subprocess.check_output(["ip", "-d", "-batch", "-"], input=commands, text=True)
-    # On a host that has more than the lab, some things tick.
-    seen = {"ip": re.sub(r"(timer|lft|expires) +[\d.]+(sec)?", r"\1", told)}
-    seen["namespaces"] = " ".join(sorted(file.name for file in netns.RUN_NETNS.iterdir()))
-    mounts = Path("/proc/mounts").read_text().splitlines(keepends=True)
-    seen["mounts"] = "".join(line for line in mounts if "netns" in line)
-    seen["records"] = " ".join(sorted(path.name for path in record.FOLDER.glob("*.json*")))
-    for path in sorted(Path("/proc/sys/net").rglob("*")):
-        try:
-            seen[str(path)] = path.read_text()
-        except OSError:  # a folder, or write-only
-            seen[str(path)] = ""
-    seen.pop("/proc/sys/net/netfilter/nf_conntrack_count", None)
-    return seen
-
-
-def open_files() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 @pytest.fixture(scope="module")
@@ -96,69 +77,6 @@ def host(untouched: dict[str, str]) -> Iterator[None]:
 def clean_up() -> Iterator[ExitStack]:
     with ExitStack() as stack:
         yield stack
-
-
-def forked(work: Callable[[], None]) -> int:
-    """Run ``work`` in a child and return its pid. Its exit status is 1 if ``work`` raises."""
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.default_int_handler)
-        work()
-        os._exit(0)
-    except BaseException as error:
-        print(f"child: {error!r}", file=sys.stderr)
-        os._exit(1)
-
-
-def exit_code(pid: int) -> int:
-    """Return the child's exit status, or minus the signal that killed it."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def at_step(number: int, act: Callable[[], None]) -> None:
-    """Call ``act`` before the given one of the steps by which this process changes the host."""
-    steps = 0
-
-    def count(event: str, _: tuple[object, ...]) -> None:
-        nonlocal steps
-        # A netlink request; a mount, unshare or setns; a record that is written or removed.
-        if event in {
-            "sys.set_asyncgen_hook_firstiter",
-            "ctypes.dlsym",
-            "os.rename",
-            "os.remove",
-        }:
-            steps += 1
-            if steps == number:
-                act()
-
-    sys.addaudithook(count)
-
-
-def kill_itself() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-@contextmanager
-def held() -> Iterator[int]:
-    """A child that keeps the lab standing; its pid, once the lab stands."""
-    standing_now, tell = os.pipe()
-
-    def keep() -> None:
-        with standing(LAB) as built:
-            os.write(tell, b"1" if built else b"0")
-            signal.pause()
-
-    pid = forked(keep)
-    os.close(tell)
-    try:
-        assert os.read(standing_now, 1) == b"1"
-        yield pid
-    finally:
-        os.close(standing_now)
 
 
 @contextmanager
@@ -312,7 +230,7 @@ def test_the_command_line_says_what_to_do_next() -> None:
     assert "sudo ip netns exec skbtrace-c1 ping 172.17.0.3" in output
     assert "stands already" in says("up")
     assert says("status") == "docker0: standing\n"
-    assert says("list").startswith("docker0  standing  ")
+    assert says("list").startswith("docker0   standing  two containers")
     assert says("down") == "the lab docker0 is down\n"
     assert says("down") == "there was no lab docker0\n"
 
@@ -390,7 +308,7 @@ def test_a_signal_whose_handler_returns_still_stops_the_building() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_it_stands_takes_it_down(number: signal.Signals) -> None:
-    with held() as pid:
+    with held(LAB) as pid:
         assert status(LAB) == Status(State.STANDING, owner=pid)
         os.kill(pid, number)
         assert exit_code(pid) == 1
@@ -398,7 +316,7 @@ def test_a_signal_while_it_stands_takes_it_down(number: signal.Signals) -> None:
 
 
 def test_what_a_killed_owner_left_is_removed_at_the_next_start() -> None:
-    with held() as pid:
+    with held(LAB) as pid:
         os.kill(pid, signal.SIGKILL)
         assert exit_code(pid) == -signal.SIGKILL
     assert status(LAB).state is State.LEFT_BEHIND
@@ -409,7 +327,7 @@ def test_what_a_killed_owner_left_is_removed_at_the_next_start() -> None:
 
 
 def test_a_lab_that_is_kept_by_a_running_tracer_is_left_to_it() -> None:
-    with held() as pid:
+    with held(LAB) as pid:
         for act in (up, down):
             with pytest.raises(TopologyError, match=f"kept by a running skbtrace .pid {pid}.") as e:
                 act(LAB)

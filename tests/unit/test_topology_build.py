@@ -129,7 +129,34 @@ def test_status_is_a_sentence(now: Status, said: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(state, "status", lambda lab: now)
     assert CliRunner().invoke(lab_command, ["status"]).output == said + "\n"
     listed = CliRunner().invoke(lab_command, ["list"]).output
-    assert listed.startswith(f"docker0  {now.state}  ")
+    assert listed.startswith(f"docker0   {now.state}  two containers")
+    assert len(listed.splitlines()) == len(LABS)
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_a_lab_that_is_up_is_explained(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "up", lambda lab: True)
+    output = CliRunner().invoke(lab_command, ["up", name]).output
+    assert f"trace it:           sudo skbtrace --topology {name}\n" in output
+    assert output.endswith(f"take it down again: sudo skbtrace lab down {name}\n")
+    assert ("on the bridge" in output) == (LABS[name].bridge is not None)
+
+
+def test_a_router_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "up", lambda lab: True)
+    assert CliRunner().invoke(lab_command, ["up", "nat"]).output == (
+        "the lab nat stands: a network behind a router that translates addresses\n"
+        "  router  192.168.0.1/24  br0 in skbtrace-router\n"
+        "  net1  192.168.0.2/24  veth1 in skbtrace-net1, veth1_p on the bridge\n"
+        "  router  203.0.113.1/24  uplink in skbtrace-router\n"
+        "  outside  203.0.113.2/24  eth0 in skbtrace-outside\n"
+        "trace it:           sudo skbtrace --topology nat\n"
+        "send something:     sudo ip netns exec skbtrace-net1 ping 203.0.113.2\n"
+        "serve something:    sudo ip netns exec skbtrace-net1 python3 -m http.server 80\n"
+        "fetch it:           sudo ip netns exec skbtrace-outside curl http://203.0.113.1:8088/\n"
+        "see the rules:      sudo ip netns exec skbtrace-router nft list ruleset\n"
+        "take it down again: sudo skbtrace lab down nat\n"
+    )
 
 
 @pytest.mark.parametrize("command", ["", "up", "down", "status", "list"])

@@ -66,8 +66,10 @@ def status(name: str) -> None:
 @lab.command(name="list", epilog="Example: skbtrace lab list")
 def list_() -> None:
     """List the labs there are and whether they stand. Needs no root."""
-    for each in LABS.values():
-        click.echo(f"{each.name}  {state.status(each).state}  {each.text}")
+    rows = [(each.name, state.status(each).state, each.text) for each in LABS.values()]
+    wide, wider = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for name, now, text in rows:
+        click.echo(f"{name:<{wide}}  {now:<{wider}}  {text}")
 
 
 def _lab(name: str) -> Lab:

@@ -29,7 +29,7 @@ from tracer.topology import links, make, netns, record, rules
 from tracer.topology.links import Link
 from tracer.topology.record import Process, Record
 from tracer.topology.spec import HOST, Lab, unnamed
-from tracer.topology.state import State, is_of_another, links_at, look, sharing
+from tracer.topology.state import State, is_of_another, links_at, look, sharing, status
 
 _RTM_F_FIB_MATCH = 0x2000
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -121,11 +121,17 @@ def _free(lab: Lab) -> None:
 def _refuse_other_labs(lab: Lab) -> None:
     """Raise TopologyError if a lab stands that has one of this one's namespaces."""
     for other, name in sharing(lab):
-        _free(other)
-        if look(other).state in {State.STANDING, State.BROKEN}:
+        now = status(other)
+        if now.state is State.LEFT_BEHIND:
+            _remove(other)
+        elif now.state is not State.DOWN or now.owner is not None:
+            keeper = f" (kept by a running skbtrace, pid {now.owner})" if now.owner else ""
             raise TopologyError(
-                f"the lab {lab.name} needs the namespace {name}, which the lab {other.name} has",
-                hint=f"sudo skbtrace lab down {other.name}",
+                f"the lab {lab.name} needs the namespace {name},"
+                f" which the lab {other.name} has{keeper}",
+                hint=f"sudo kill {now.owner}"
+                if now.owner
+                else f"sudo skbtrace lab down {other.name}",
             )
 
 

@@ -227,7 +227,7 @@ def _nat() -> Lab:
     outside = Interface("outside", "eth0", _mac("203.0.113.2/24"), "203.0.113.2/24")
     return Lab(
         name="nat",
-        text="a namespace behind a router that translates addresses, and the outside",
+        text="a network behind a router that translates addresses",
         bridge=_bridge("192.168.0.1/24"),
         pairs=(_on_bridge(net1), (uplink, outside)),
         router=Router("router", _NAT_RULES),

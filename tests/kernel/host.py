@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the tests of labs share: the host as it is, children that are interrupted and killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tracer.topology import netns, record
+from tracer.topology.build import standing
+from tracer.topology.spec import Lab
+
+
+def run(*command: str | bytes) -> str:
+    """Run a command, which must succeed; its output."""
+    return subprocess.run(command, check=True, capture_output=True).stdout.decode(errors="replace")
+
+
+def snapshot() -> dict[str, str]:
+    """Everything about the host that a lab could change."""
+    commands = "link\naddr\nroute show table all\nrule\n"
+    told = subprocess.check_output(["ip", "-d", "-batch", "-"], input=commands, text=True)
+    # On a host that has more than the lab, some things tick.
+    seen = {"ip": re.sub(r"(timer|lft|expires) +[\d.]+(sec)?", r"\1", told)}
+    seen["rules"] = run("nft", "list", "ruleset")
+    seen["namespaces"] = " ".join(sorted(file.name for file in netns.RUN_NETNS.iterdir()))
+    mounts = Path("/proc/mounts").read_text().splitlines(keepends=True)
+    seen["mounts"] = "".join(line for line in mounts if "netns" in line)
+    seen["records"] = " ".join(sorted(path.name for path in record.FOLDER.glob("*.json*")))
+    for path in sorted(Path("/proc/sys/net").rglob("*")):
+        try:
+            seen[str(path)] = path.read_text()
+        except OSError:  # a folder, or write-only
+            seen[str(path)] = ""
+    seen.pop("/proc/sys/net/netfilter/nf_conntrack_count", None)
+    return seen
+
+
+def open_files() -> int:
+    """How many files this process has open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def forked(work: Callable[[], None]) -> int:
+    """Run ``work`` in a child and return its pid. Its exit status is 1 if ``work`` raises."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
+        work()
+        os._exit(0)
+    except BaseException as error:
+        print(f"child: {error!r}", file=sys.stderr)
+        os._exit(1)
+
+
+def exit_code(pid: int) -> int:
+    """Return the child's exit status, or minus the signal that killed it."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def at_step(number: int, act: Callable[[], None]) -> None:
+    """Call ``act`` before the given one of the steps by which this process changes the host."""
+    steps = 0
+
+    def count(event: str, _: tuple[object, ...]) -> None:
+        nonlocal steps
+        # A netlink request; a mount, unshare or setns; a record that is written or removed; nft.
+        if event in {
+            "sys.set_asyncgen_hook_firstiter",
+            "ctypes.dlsym",
+            "os.rename",
+            "os.remove",
+            "subprocess.Popen",
+        }:
+            steps += 1
+            if steps == number:
+                act()
+
+    sys.addaudithook(count)
+
+
+def kill_itself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def held(lab: Lab) -> Iterator[int]:
+    """A child that keeps the lab standing; its pid, once the lab stands."""
+    standing_now, tell = os.pipe()
+
+    def keep() -> None:
+        with standing(lab) as built:
+            os.write(tell, b"1" if built else b"0")
+            signal.pause()
+
+    pid = forked(keep)
+    os.close(tell)
+    try:
+        assert os.read(standing_now, 1) == b"1"
+        yield pid
+    finally:
+        os.close(standing_now)

@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The labs that have nothing in the host's namespace: each works, none touches the host.
+
+What holds for every lab is tried with docker0, in test_lab.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import select
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.conftest import Trace, skbtrace
+from tests.kernel.host import (
+    at_step,
+    exit_code,
+    forked,
+    held,
+    kill_itself,
+    open_files,
+    run,
+    snapshot,
+)
+from tracer.cli.trace import Options, _topology, trace
+from tracer.errors import PrerequisiteError, TopologyError
+from tracer.model import Device
+from tracer.topology import netns, record, rules
+from tracer.topology.build import down, standing, up
+from tracer.topology.discover import discover_lab, is_bridge, scope
+from tracer.topology.names import Names
+from tracer.topology.spec import LABS, Interface, Lab
+from tracer.topology.state import State, Status, path_of, status
+from tracer.topology.traffic import Traffic
+
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces: needs root"),
+]
+
+APART = [lab for lab in LABS.values() if not lab.on_host]
+VETH, BRIDGE, NAT, LOOPBACK = (LABS[name] for name in ("veth", "bridge", "nat", "loopback"))
+LIMIT_S = 60.0
+"""An emulated guest is slow. Nothing waits that long if all is well."""
+
+
+@pytest.fixture(scope="module")
+def untouched() -> dict[str, str]:
+    if any(status(lab).state is not State.DOWN for lab in APART):
+        pytest.skip("there are labs on this host: they are left alone")
+    with standing(NAT):  # the kernel's modules stay, with the settings they bring
+        pass
+    return snapshot()
+
+
+@pytest.fixture(autouse=True)
+def host(untouched: dict[str, str]) -> Iterator[None]:
+    files = open_files()
+    yield
+    after = snapshot()
+    for lab in APART:
+        down(lab)
+    assert after == untouched
+    assert open_files() == files
+
+
+def at(place: str, kind: socket.SocketKind) -> socket.socket:
+    """A socket there, which gives up in time."""
+    made = netns.inside(path_of(place), lambda: socket.socket(socket.AF_INET, kind))
+    made.settimeout(LIMIT_S)
+    return made
+
+
+def listener(interface: Interface, port: int) -> socket.socket:
+    made = at(interface.at, socket.SOCK_STREAM)
+    made.bind((interface.ip, port))
+    made.listen()
+    return made
+
+
+def everything_at(place: str) -> socket.socket:
+    """A socket that hears every packet there."""
+
+    def hear() -> socket.socket:
+        return socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))  # ETH_P_ALL
+
+    return netns.inside(path_of(place), hear)
+
+
+def name_of(device: Device) -> str:
+    return f"{device.netns.name}/{device.ifname}"
+
+
+# -- each of them ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lab", APART, ids=lambda lab: lab.name)
+def test_a_lab_stands_beside_the_host_and_everybody_is_answered(
+    lab: Lab, untouched: dict[str, str]
+) -> None:
+    assert up(lab)
+    for part in ("ip", "rules", "/proc/sys/net/ipv4/ip_forward"):
+        assert snapshot()[part] == untouched[part]
+
+    topology = discover_lab(lab, Names())
+    devices = [topology.bridge, *topology.ports, *topology.ends]
+    assert {name_of(device) for device in devices if device is not None} == {
+        f"{each.at}/{each.ifname}" for each in lab.interfaces
+    }
+    assert len(scope(topology) or ()) == len(lab.interfaces)
+    assert (topology.bridge is None) == (lab.bridge is None)
+    assert {(name_of(device), address) for device, address in topology.addresses} >= {
+        (f"{each.at}/{each.ifname}", each.address) for each in lab.interfaces if each.address
+    }
+
+    # At once: who comes up second must not lose what is sent first.
+    traffic = Traffic(lab, rounds=2, pause_s=0)
+    traffic.start()
+    traffic.wait(LIMIT_S)
+
+    assert not up(lab)
+    with standing(lab) as built:
+        assert not built
+    assert status(lab) == Status(State.STANDING)
+    assert down(lab)
+    assert status(lab) == Status(State.DOWN)
+    assert not down(lab)
+
+
+def test_a_standing_lab_is_silent() -> None:
+    with standing(BRIDGE):
+        with everything_at(NAT.client.at) as tap:
+            assert not select.select([tap], [], [], 1.5)[0]
+        ports = run("bridge", "-n", "skbtrace-router", "link", "show")
+        assert ports.count("master br0 state forwarding") == 2
+
+
+def test_anybody_may_ask_what_stands() -> None:
+    def ask() -> None:
+        os.setuid(65534)
+        assert status(NAT) == Status(State.STANDING, owner=os.getppid())
+        assert status(VETH).state is State.DOWN
+
+    with standing(NAT):
+        assert exit_code(forked(ask)) == 0
+
+
+# -- the router ------------------------------------------------------------------------------
+
+
+def test_nat_translates_both_ways_and_counts() -> None:
+    net1, outside = NAT.client, NAT.server
+    with standing(NAT):
+        with listener(outside, 7777) as server, at("net1", socket.SOCK_STREAM) as client:
+            client.connect((outside.ip, 7777))
+            answer, seen = server.accept()
+            answer.close()
+            assert seen[0] == "203.0.113.1"
+            assert client.getsockname()[0] == "192.168.0.2"
+        with listener(net1, 80) as server, at("outside", socket.SOCK_STREAM) as caller:
+            caller.connect(("203.0.113.1", 8088))
+            answer, seen = server.accept()
+            assert answer.getsockname() == ("192.168.0.2", 80)
+            assert seen == caller.getsockname()
+            answer.close()
+        told = json.loads(
+            run("ip", "netns", "exec", "skbtrace-router", "nft", "-j", "list ruleset")
+        )
+        expressions = [each["rule"]["expr"] for each in told["nftables"] if "rule" in each]
+        counted = [e["counter"]["packets"] for rule in expressions for e in rule if "counter" in e]
+        assert len(counted) == len(expressions) == 5
+        assert all(counted)
+
+
+def test_without_translation_nothing_comes_back_or_in() -> None:
+    with standing(NAT):
+        with at("outside", socket.SOCK_STREAM) as caller:
+            assert caller.connect_ex(("192.168.0.2", 80)) == errno.ENETUNREACH
+        route = ("route", "add", "192.168.0.0/24", "via", "203.0.113.1")
+        run("ip", "-n", "skbtrace-outside", *route)
+        with listener(NAT.client, 80), at("outside", socket.SOCK_STREAM) as caller:
+            caller.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                caller.connect(("192.168.0.2", 80))
+
+
+def test_rules_without_nft(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(rules, "_SBIN", "/nowhere")
+    with pytest.raises(PrerequisiteError, match="nft, which is not installed") as caught:
+        up(NAT)
+    assert caught.value.hint == "sudo apt-get install nftables"
+    assert status(NAT).state is State.DOWN
+
+
+def test_rules_the_kernel_does_not_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    lack = rules.load
+    monkeypatch.setattr(rules, "load", lambda _: lack("table ip skbtrace { chain no { no } }"))
+    with pytest.raises(PrerequisiteError, match="does not take the lab's firewall rules"):
+        up(NAT)
+    assert status(NAT).state is State.DOWN
+
+
+# -- labs that have a namespace of the same name ---------------------------------------------
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_lab_that_stands_is_not_built_over(recorded: bool) -> None:
+    up(VETH)
+    if not recorded:
+        record.erase(VETH.name)
+    for act in (up, lambda lab: standing(lab).__enter__()):
+        with pytest.raises(TopologyError) as caught:
+            act(BRIDGE)
+        assert caught.value.message == (
+            "the lab bridge needs the namespace skbtrace-net1, which the lab veth has"
+        )
+        assert caught.value.hint == "sudo skbtrace lab down veth"
+    assert status(BRIDGE).state is State.DOWN
+    assert not down(BRIDGE)
+    assert status(VETH).state is State.STANDING
+    assert up(LOOPBACK)  # shares nothing
+    assert down(VETH)
+    assert up(BRIDGE)
+    assert down(BRIDGE)
+    assert down(LOOPBACK)
+
+
+def test_a_lab_that_is_kept_is_not_built_over() -> None:
+    with held(NAT) as pid:
+        with pytest.raises(TopologyError, match=f"the lab nat has .kept by .* pid {pid}") as caught:
+            up(VETH)
+        assert caught.value.hint == f"sudo kill {pid}"
+        assert status(NAT) == Status(State.STANDING, owner=pid)
+        os.kill(pid, signal.SIGTERM)
+        exit_code(pid)
+
+
+@pytest.mark.parametrize(("killed", "following"), [(NAT, BRIDGE), (LOOPBACK, LOOPBACK)])
+def test_what_a_killed_owner_left_is_removed_at_the_next_start(killed: Lab, following: Lab) -> None:
+    with held(killed) as pid:
+        os.kill(pid, signal.SIGKILL)
+        assert exit_code(pid) == -signal.SIGKILL
+    assert status(killed).state is State.LEFT_BEHIND
+    with standing(following) as built:
+        assert built
+    assert status(killed).state is State.DOWN
+
+
+def test_a_bridge_of_the_host_that_is_called_like_a_lab() -> None:
+    run("ip", "link", "add", "nat", "type", "bridge")
+    before = snapshot()
+    assert is_bridge("nat")
+    assert not is_bridge("lo")
+    with standing(NAT) as built:
+        assert built
+    assert snapshot() == before
+    run("ip", "link", "del", "nat")
+
+
+# -- killed ------------------------------------------------------------------------------------
+
+
+def test_killed_at_some_steps_the_next_start_cleans_up() -> None:
+    step = 11
+    while True:
+
+        def build_and_die(step: int = step) -> None:
+            at_step(step, kill_itself)
+            up(NAT)
+
+        code = exit_code(forked(build_and_die))
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        assert status(NAT).state is State.LEFT_BEHIND
+        down(NAT)
+        assert not any(netns.exists(name) for name in NAT.namespaces)
+        step += 29
+    assert step > 60
+    assert down(NAT)
+
+
+# -- traced ----------------------------------------------------------------------------------
+
+
+def test_a_lab_is_built_given_traffic_and_taken_down(tmp_path: Path) -> None:
+    path = tmp_path / "trace.json"
+    done = skbtrace("--topology", "nat", "-c", "80", "-q", "-w", str(path))
+    assert done.stderr == ""
+    seen = Trace(path)
+    assert seen.capture.topology is not None
+    assert seen.capture.topology.built
+    echo = seen.of("icmp", "192.168.0.2", icmp_type=8)[0]
+    devices = dict.fromkeys(name_of(hop.device) for hop in echo.hops if hop.device)
+    assert list(devices) == [
+        "net1/veth1",
+        "router/veth1_p",
+        "router/br0",
+        "router/uplink",
+        "outside/eth0",
+    ]
+    call = seen.of("tcp", "203.0.113.2", dport=8088)[0]
+    assert "net1/veth1" in {name_of(hop.device) for hop in call.hops if hop.device}
+    assert status(NAT).state is State.DOWN
+
+
+@pytest.mark.parametrize("stands", [True, False])
+def test_what_topology_does(stands: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    if stands:
+        up(VETH)
+    with trace.make_context("skbtrace", ["--topology", "veth", "-c", "1"]) as context:
+        asked = Options(**context.params)
+    with ExitStack() as stack:
+        topology, names, lab = _topology(stack, asked, "veth")
+        assert status(VETH).state is State.STANDING
+        assert topology == replace(discover_lab(VETH, names), built=not stands)
+        assert lab == (None if stands else VETH)
+    assert status(VETH).state is (State.STANDING if stands else State.DOWN)
+    how = "found the lab veth" if stands else "the lab veth is built, and taken down at the end"
+    assert capsys.readouterr().err == f"skbtrace: {how}\n"
+    down(VETH)
+
+
+def test_everything_is_traced(tmp_path: Path) -> None:
+    path = tmp_path / "trace.json"
+    up(LOOPBACK)
+    ping = "ip netns exec skbtrace-alone ping -q -c 3 127.0.0.1; ping -q -c 2 127.0.0.1"
+    done = skbtrace("--topology", "auto", "-w", str(path), "--", "sh", "-c", ping)
+    assert "tracing every device of this host" in done.stderr
+    echoes = Trace(path).of("icmp", icmp_type=8)
+    where = [name_of(echo.hops[0].device) for echo in echoes if echo.hops[0].device]
+    assert where == ["alone/lo"] * 3 + ["host/lo"] * 2
+    down(LOOPBACK)
