@@ -125,6 +125,13 @@ def test_whom_one_asks_by_arp() -> None:
     assert veth.client.next_hop(veth.server.ip) == "192.168.0.102"
 
 
+@every_lab
+def test_only_a_labs_own_namespace_forwards(lab: Lab) -> None:
+    if lab.router is not None:
+        assert lab.router.at in lab.places
+        assert lab.router.at != HOST
+
+
 def test_labs_that_share_a_name_share_no_device_on_the_host() -> None:
     on_host = [each.ifname for lab in LABS.values() for each in lab.at(HOST)]
     assert len(set(on_host)) == len(on_host)

@@ -149,13 +149,11 @@ def _topology(stack: ExitStack, asked: Options, name: str) -> tuple[Topology, Na
         if built:
             where = f"no {name} on this host: the lab {name}" if lab.on_host else f"the lab {name}"
             asked.notice(f"{where} is built, and taken down at the end")
-        if not lab.on_host:
-            if not built:
-                asked.notice(f"found the lab {name}")
+        elif not lab.on_host:
+            asked.notice(f"found the lab {name}")
+        if built or not lab.on_host:
             topology = discover.discover_lab(lab, names)
             return replace(topology, built=built), names, lab if built else None
-        if built:
-            return replace(discover.discover(name, names), built=True), names, lab
     topology = discover.discover(name, names)
     ports = len(topology.ports)
     asked.notice(f"found {name}: {ports} port{'' if ports == 1 else 's'}")

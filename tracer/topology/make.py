@@ -19,7 +19,7 @@ from typing import Any
 
 from tracer.errors import TopologyError
 from tracer.topology import links, netns, rules
-from tracer.topology.spec import HOST, Interface, Lab, unnamed
+from tracer.topology.spec import HOST, PREFIX, Interface, Lab, unnamed
 from tracer.topology.state import path_of
 
 READY_S = 10.0
@@ -147,9 +147,10 @@ def _wait_until_ready(lab: Lab, place: str) -> None:
                 return
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([events], [], [], left)[0]:
+                where = "" if place == HOST else f"-n {PREFIX}{place} "
                 raise TopologyError(
                     f"the lab's devices do not come up: {', '.join(late)}",
-                    hint="ip -d link show",
+                    hint=f"ip {where}-d link show",
                 )
             _drain(events)
 

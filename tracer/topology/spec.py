@@ -118,7 +118,7 @@ class Lab:
 
     @property
     def on_host(self) -> bool:
-        """Whether its bridge is in the host's namespace."""
+        """Whether it has anything in the host's namespace: its bridge, then."""
         return HOST in self.places
 
     def at(self, place: str) -> Iterator[Interface]:
