@@ -46,7 +46,7 @@ class Status:
 
 
 def status(lab: Lab) -> Status:
-    """Say what there is of the lab and whose it is. Changes nothing. Raises OSError.
+    """Say what there is of the lab and whose it is. Changes nothing, raises nothing.
 
     Needs no root; without it, namespaces are not looked into.
     """
@@ -60,21 +60,25 @@ def status(lab: Lab) -> Status:
 
 
 def look(lab: Lab) -> Status:
-    """Say what there is of the lab, whatever is written down. Raises OSError."""
+    """Say what there is of the lab, whoever keeps it. Raises nothing."""
     there: list[str] = []
     missing: list[str] = []
     foreign = False
     for place in lab.places:
-        if place != HOST:
-            name = PREFIX + place
-            if not netns.exists(name) or is_of_another(lab, name):
-                missing.append(name)
-                continue
-            there.append(name)
+        name = PREFIX + place
+        if place != HOST and (not netns.exists(name) or is_of_another(lab, name)):
+            missing.append(name)
+            continue
         try:
             by_name = {link.ifname: link for link in links_at(place)}
         except PermissionError:  # without root only the namespace itself can be seen
+            there.append(name)
             continue
+        except OSError:  # it went meanwhile
+            missing.append(name)
+            continue
+        if place != HOST:
+            there.append(name)
         for interface in _telling(lab, place):
             link = by_name.get(interface.ifname)
             marked = link is not None and link.alias == lab.mark
