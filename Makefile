@@ -33,10 +33,10 @@ lint: ## check the sources
 
 kernel: ## the kernel tests on one kernel; KERNEL=6.12, ARGS='-k ping', HOST=1: on this host
 	@tests/setup trace guest test
-	@SKBTRACE_REQUIRE=kernel $(if $(HOST),,$(PYTHON) -m tests.vm run --kernel $(KERNEL) --) \
+	@SKBTRACE_REQUIRE=kernel $(if $(HOST),,$(PYTHON) -m tests.vm run --kernel $(KERNEL) --nics --) \
 		$(PYTHON) -m pytest tests/kernel -v $(ARGS)
 
-bench: ## measure in a guest; KERNEL=6.12, PEER=pwru: compare with it
+bench: ## measure in a guest; KERNEL=6.12, PEER=pwru: compare with it; ARGS='--bulk 10': bulk TCP
 	@tests/setup trace guest test
 	@$(PYTHON) -m tests.bench --kernel $(KERNEL) $(if $(PEER),--peer $(PEER)) $(ARGS)
 

@@ -18,6 +18,9 @@ struct pt_regs {
 };
 #define SKBTRACE_REG1(ctx) ((ctx)->di)
 #define SKBTRACE_REG2(ctx) ((ctx)->si)
+#define SKBTRACE_REG3(ctx) ((ctx)->dx)
+#define SKBTRACE_REG4(ctx) ((ctx)->cx)
+#define SKBTRACE_STACK(ctx) ((ctx)->sp)
 #define SKBTRACE_RESULT(ctx) ((ctx)->ax)
 #else
 #error "skbtrace reads the registers of x86-64 only"
@@ -26,6 +29,8 @@ struct pt_regs {
 #define SKB_NONE(ctx) 0
 #define SKB_ARG1(ctx) SKBTRACE_REG1(ctx)
 #define SKB_ARG2(ctx) SKBTRACE_REG2(ctx)
+#define SKB_ARG3(ctx) SKBTRACE_REG3(ctx)
+#define SKB_ARG4(ctx) SKBTRACE_REG4(ctx)
 #define SKB_AT_ARG1(ctx) read_u64(SKBTRACE_REG1(ctx))
 
 static __always_inline __u64 read_u64(__u64 address)
@@ -64,6 +69,23 @@ static __always_inline __u64 skb_head(__u64 skb)
 	return read_u64(skb + OFF_SK_BUFF_HEAD);
 }
 
+static __always_inline __u64 skb_refdst(__u64 skb)
+{
+	return read_u64(skb + OFF_SK_BUFF__SKB_REFDST);
+}
+
+/* A packet that goes out has no device yet while IP works on it, but a route, which has one. */
+static __always_inline __u64 dst_dev(__u64 refdst)
+{
+	__u64 dst = refdst & ~1ULL; /* SKB_DST_NOREF */
+	return dst ? read_u64(dst + OFF_DST_ENTRY_DEV) : 0;
+}
+
+static __always_inline __u32 net_inum(__u64 net)
+{
+	return read_u32(net + OFF_NET_NS_INUM);
+}
+
 static __always_inline __u32 dev_ifindex(__u64 dev)
 {
 	return read_u32(dev + OFF_NET_DEVICE_IFINDEX);
@@ -72,8 +94,58 @@ static __always_inline __u32 dev_ifindex(__u64 dev)
 /* The number people see in `ls -l /proc/PID/ns/net`. */
 static __always_inline __u32 dev_netns(__u64 dev)
 {
-	return read_u32(read_u64(dev + OFF_NET_DEVICE_ND_NET) + OFF_NET_NS_INUM);
+	return net_inum(read_u64(dev + OFF_NET_DEVICE_ND_NET));
 }
+
+static __always_inline __u32 sk_netns(__u64 sk)
+{
+	return net_inum(read_u64(sk + OFF_SOCK_COMMON_SKC_NET));
+}
+
+static __always_inline __u64 sk_type_protocol(__u64 sk)
+{
+	__u64 type = read_u16(sk + OFF_SOCK_SK_TYPE);
+	return type << 32 | read_u16(sk + OFF_SOCK_SK_PROTOCOL);
+}
+
+/* net_cls: what sock_cgroup_classid() of include/linux/cgroup-defs.h returns. */
+static __always_inline __u32 sk_classid(__u64 sk)
+{
+#ifdef OFF_SOCK_CGROUP_DATA_CLASSID
+	__u64 data = sk + OFF_SOCK_SK_CGRP_DATA;
+#ifdef OFF_SOCK_CGROUP_DATA_IS_DATA
+	/* up to 5.14 the class id shares its place with a pointer (commit 8520e224f547) */
+	if (!(read_u32(data + OFF_SOCK_CGROUP_DATA_IS_DATA) & 1))
+		return 0;
+#endif
+	return read_u32(data + OFF_SOCK_CGROUP_DATA_CLASSID);
+#else
+	return 0;
+#endif
+}
+
+#ifdef SKBTRACE_PREEMPT_COUNT
+/*
+ * Whether a process is at work, and not an interrupt, a softirq or a kernel thread: only then has
+ * the running task anything to do with the packet. preempt_count() of include/linux/preempt.h:
+ * bit 8 is set while a softirq is served, the bits above count hard interrupts and NMIs.
+ */
+static __always_inline bool in_process(void)
+{
+	__u64 base = read_u64(SKBTRACE_PER_CPU_OFFSET + 8 * bpf_get_smp_processor_id());
+	__u32 count = read_u32(base + SKBTRACE_PREEMPT_COUNT);
+	if (count & 0xff0100)
+		return false;
+	return !(read_u32(bpf_get_current_task() + OFF_TASK_STRUCT_FLAGS) &
+		 0x00200000); /* PF_KTHREAD */
+}
+
+static __always_inline __u32 task_netns(void)
+{
+	__u64 nsproxy = read_u64(bpf_get_current_task() + OFF_TASK_STRUCT_NSPROXY);
+	return nsproxy ? net_inum(read_u64(nsproxy + OFF_NSPROXY_NET_NS)) : 0;
+}
+#endif
 
 /* What only the first sight of a packet reads: its headers, as raw bytes. */
 static __always_inline void read_headers(struct skbtrace_record *record, __u64 skb)
@@ -84,6 +156,8 @@ static __always_inline void read_headers(struct skbtrace_record *record, __u64 s
 	__u16 network = offsets >> 8 * (OFF_SK_BUFF_NETWORK_HEADER - OFF_SK_BUFF_PROTOCOL);
 	__u16 mac = offsets >> 8 * (OFF_SK_BUFF_MAC_HEADER - OFF_SK_BUFF_PROTOCOL);
 
+	if (!network) /* a driver has just received it: its data begins behind the link layer */
+		network = read_u64(skb + OFF_SK_BUFF_DATA) - head;
 	/* (u16)~0: not set, see skb_mac_header_was_set() */
 	if (mac == 0xffff || mac > network || network - mac > 64)
 		mac = network;

@@ -6,19 +6,24 @@
  * the skb is freed, or in chunks when its slots are full. The key is the skb's address; the
  * record is removed at the free, for the address is used again within microseconds.
  *
- * Map operations stand in this file only (bcc rewrites no other). The probe table,
- * tracer/probes.py, is expanded at the foot: X(position, attach, function, skb, handler, final).
- * SKBTRACE_CPUS, SKBTRACE_LIVE, SKBTRACE_RING_PAGES, SKBTRACE_KFREE_ARGS and, if only some
- * devices may start a journey, SKBTRACE_SCOPED come from the command line, as do all OFF_*.
+ * Map operations stand in this file only (bcc rewrites no other). What was chosen of the probe
+ * table, tracer/probes.py, is expanded at the foot: X(position, attach, function, skb, handler,
+ * final). The probes in every packet's way hold their whole handler; the others are a few
+ * instructions that hand on to a program that they share, so that it is compiled once.
+ *
+ * From the command line come SKBTRACE_CPUS, SKBTRACE_LIVE, SKBTRACE_RING_PAGES,
+ * SKBTRACE_KFREE_ARGS, all OFF_*, and, if it was asked for: SKBTRACE_SCOPED (only some devices
+ * may start a journey), SKBTRACE_CHANGES (note what is different at each hop),
+ * SKBTRACE_NETFILTER, SKBTRACE_SOCKETS.
  */
 #include "record.h"
 #include "skb.h"
+#include "live.h"
+#include "nft.h"
+#include "drop.h"
 
 /* For bcc. The helpers that read the kernel's memory are for GPL programs only. */
 #define BPF_LICENSE GPL
-
-#define DT_MAX 0xffffffffULL
-#define RECORD_FIXED (sizeof(struct skbtrace_record) - SKBTRACE_SLOTS * sizeof(struct skbtrace_hop))
 
 /* Loss counters, in the order of tracer/wire.py's LOSSES. */
 enum lost {
@@ -30,33 +35,46 @@ enum lost {
 	LOSSES,
 };
 
-/* A packet that is being followed, or what is kept of one that has ended (see forget()). */
-struct live {
-	__u64 dev;	  /* skb->dev at the last hop: spares reading the same device again */
-	__u64 parent_skb; /* of a clone: where its parent's record is */
-	__u32 ifindex;
-	__u32 netns;
-	__u32 len;
-	__u32 last;  /* position in PROBES of the last hop */
-	__u32 final; /* ... and whether that one is final */
-	__u32 alive; /* 0: ended */
-	struct skbtrace_record record;
+/* What one program hands on to the next: a hop, and a note on it. */
+struct hit {
+	__u64 skb;
+	__u64 now;
+	__u32 probe;
+	__u32 final;
+	__u32 arg;
+	bool starts; /* may be the first to see the packet */
+	bool chain;  /* what was made is a list */
+	__u8 kind;   /* of the note, or 0 */
+	__u32 word;
+	__u16 half;
+	__u64 value;
+	__u64 more;
+	__u64 made; /* what was made of the packet, if anything was */
+};
+
+/* A function that makes skbs and is under way on this CPU. */
+struct maker {
+	__u64 parent; /* the skb it was given, 0 if it is not under way */
+	__u64 stack;  /* where its return address lies: tells its return from another call's */
 };
 
 /* What belongs to a CPU. Probes do not nest on a CPU (kprobe_running), so this is safe. */
 struct cpu_state {
-	__u64 number;	    /* of journeys begun here */
-	__u64 serve_ns;	    /* when the last process_backlog call began here */
-	__u64 clone_parent; /* the skb whose skb_clone is under way here */
-	__u64 clone_head;
-	/* of a packet seen for the first time, on its way to skbtrace_begin() */
-	__u64 first_skb;
-	__u64 first_ns;
-	__u32 first_probe;
-	__u32 first_final;
-	__u64 first_arg;
+	__u64 number;	/* of journeys begun here */
+	__u64 serve_ns; /* when the last process_backlog call began here */
 	__u64 lost[LOSSES];
+	struct maker makers[SKBTRACE_MAKERS];
+	struct hit hit;
+	struct walk walk;
 	struct live fresh; /* too large for the stack */
+};
+
+/* Programs that others hand on to. */
+enum program {
+	BEGIN,
+	PASS,
+	BRANCH,
+	PROGRAMS,
 };
 
 BPF_HASH(live, __u64, struct live, SKBTRACE_LIVE);
@@ -66,7 +84,10 @@ BPF_ARRAY(tracing, __u32, 1);
 #ifdef SKBTRACE_SCOPED
 BPF_HASH(scope, __u64, __u8, 16384);
 #endif
-BPF_PROG_ARRAY(begins, 1);
+BPF_PROG_ARRAY(programs, PROGRAMS);
+#ifdef SKBTRACE_RAW_BEGIN
+BPF_PROG_ARRAY(raw_programs, 1);
+#endif
 BPF_RINGBUF_OUTPUT(records, SKBTRACE_RING_PAGES);
 
 static __always_inline void count_lost(enum lost what)
@@ -119,13 +140,13 @@ static __always_inline void send(struct live *p)
 
 /*
  * Is there room for so many slots, at this time? If not, a chunk is sent and the record begins
- * again. The last two slots are kept for the drop and the free, which then need no chunk.
+ * again. The last slots are kept for the drop and the free, which then need no chunk.
  */
 static __always_inline bool make_room(struct live *p, __u64 now, __u32 slots)
 {
 	struct skbtrace_record *record = &p->record;
 
-	if (record->slots + slots <= SKBTRACE_SLOTS - 2 && now - record->base_ns <= DT_MAX)
+	if (record->slots + slots <= SKBTRACE_SLOTS - SLOTS_END && now - record->base_ns <= DT_MAX)
 		return true;
 	if (record->chunk == 0xffff) {
 		count_lost(LOST_HOP_LIMIT);
@@ -138,127 +159,6 @@ static __always_inline bool make_room(struct live *p, __u64 now, __u32 slots)
 	return true;
 }
 
-static __always_inline struct skbtrace_hop *next_slot(struct live *p)
-{
-	__u64 n = p->record.slots;
-	if (n >= SKBTRACE_SLOTS)
-		return 0;
-	p->record.slots = n + 1;
-	return &p->record.slot[n];
-}
-
-static __always_inline void note(struct live *p, __u8 kind, __u64 value, __u32 word)
-{
-	struct skbtrace_note *slot = (struct skbtrace_note *)next_slot(p);
-	if (!slot)
-		return;
-	slot->word = word;
-	slot->probe = SKBTRACE_NOTE;
-	slot->kind = kind;
-	slot->cpu = 0;
-	slot->value = value;
-	slot->unused = 0;
-}
-
-static __always_inline void see_device(struct live *p, __u64 dev)
-{
-	p->dev = dev;
-	p->ifindex = 0;
-	p->netns = 0;
-	if (dev) {
-		p->ifindex = dev_ifindex(dev);
-		p->netns = dev_netns(dev);
-	}
-}
-
-static __always_inline void fill(struct skbtrace_hop *slot, struct live *p, __u64 now, __u32 probe,
-				 __u8 flags, __u32 arg)
-{
-	slot->dt_ns = now - p->record.base_ns;
-	slot->probe = probe;
-	slot->flags = flags;
-	slot->cpu = bpf_get_smp_processor_id();
-	slot->ifindex = p->ifindex;
-	slot->netns = p->netns;
-	slot->len = p->len;
-	slot->arg = arg;
-}
-
-static __always_inline void add_hop(struct live *p, __u64 now, __u32 probe, __u32 final, __u64 skb,
-				    bool same, __u8 flags, __u32 arg)
-{
-	struct skbtrace_hop *slot = next_slot(p);
-	if (!slot)
-		return;
-	if (!same) {
-		__u64 dev = skb_dev(skb);
-		if (dev != p->dev)
-			see_device(p, dev);
-		p->len = skb_len(skb);
-	}
-	fill(slot, p, now, probe, flags, arg);
-	p->last = probe;
-	p->final = final;
-}
-
-/*
- * First sight of a packet: begin its record, with its first hop, in the entry that an earlier packet
- * left at this address, else in the CPU's fresh one, which is then kept. A program of its own,
- * reached by a tail call, so that it is compiled once and not for every probe.
- */
-int skbtrace_begin(struct pt_regs *ctx)
-{
-	__u32 zero = 0;
-	__u32 *on = tracing.lookup(&zero);
-	if (!on || !*on)
-		return 0;
-	struct cpu_state *cpu = cpus.lookup(&zero);
-	if (!cpu)
-		return 0;
-	__u64 skb = cpu->first_skb;
-	struct live *p = live.lookup(&skb);
-	bool fresh = !p;
-	if (!p)
-		p = &cpu->fresh;
-	see_device(p, skb_dev(skb));
-#ifdef SKBTRACE_SCOPED
-	__u64 place = (__u64)p->netns << 32 | p->ifindex;
-	if (!scope.lookup(&place))
-		return 0;
-#endif
-	p->record.id = ++cpu->number * SKBTRACE_CPUS + bpf_get_smp_processor_id();
-	p->record.parent = 0;
-	p->record.skb = skb;
-	p->record.base_ns = cpu->first_ns;
-	p->record.chunk = 0;
-	p->record.slots = 1;
-	p->record.flags = 0;
-	read_headers(&p->record, skb);
-	p->len = skb_len(skb);
-	p->last = cpu->first_probe;
-	p->final = cpu->first_final;
-	p->alive = 1;
-	fill(&p->record.slot[0], p, cpu->first_ns, p->last, 0, cpu->first_arg);
-	if (fresh)
-		keep(skb, p);
-	return 0;
-}
-
-static __always_inline void begin(struct pt_regs *ctx, __u64 now, __u32 probe, __u32 final,
-				  __u64 skb, __u32 arg)
-{
-	__u32 zero = 0;
-	struct cpu_state *cpu = cpus.lookup(&zero);
-	if (!cpu)
-		return;
-	cpu->first_skb = skb;
-	cpu->first_ns = now;
-	cpu->first_probe = probe;
-	cpu->first_final = final;
-	cpu->first_arg = arg;
-	begins.call(ctx, 0);
-}
-
 /* The free was missed, another packet has the address: what is known is handed over. */
 static __always_inline void end_unseen(struct live *p)
 {
@@ -267,35 +167,187 @@ static __always_inline void end_unseen(struct live *p)
 	send(p);
 }
 
-/*
- * A transmit, queue, receive or bridge function: may be the first sight of a packet.
- * `same`: the function before was this one's caller or its queue, so the device and the length
- * are what they were and are not read again.
- */
-static __always_inline void pass(struct pt_regs *ctx, struct live *p, __u64 now, __u32 probe,
-				 __u32 final, __u64 skb, bool same, __u8 flags, __u32 arg)
+/* On whose behalf, if a process is at work. */
+static __always_inline void note_task(struct live *p)
 {
-	if (p && p->final && !flags) {
-		/* No packet comes here from there: this is another one at the same address. */
-		end_unseen(p);
-		p->alive = 0;
-		p = 0;
-	}
-	if (!p)
-		begin(ctx, now, probe, final, skb, arg);
-	else if (make_room(p, now, 1))
-		add_hop(p, now, probe, final, skb, same, flags, arg);
+#ifdef SKBTRACE_PREEMPT_COUNT
+	if (!in_process())
+		return;
+	__u64 comm[2] = {};
+	__u32 netns = task_netns();
+	bpf_get_current_comm(comm, sizeof(comm));
+	note(p, SKBTRACE_NOTE_TASK, bpf_get_current_pid_tgid() >> 32, 0, comm[0], comm[1]);
+	if (netns && netns != p->netns)
+		note(p, SKBTRACE_NOTE_TASK_NETNS, netns, 0, 0, 0);
+#endif
 }
 
-static __always_inline void hop_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb,
-				    __u32 arg)
+/* Begin the record of a packet that is at the device p says: its headers, its first hop. */
+static __always_inline void begin_record(struct live *p, struct cpu_state *cpu, __u64 skb,
+					 __u64 now, __u32 probe, __u32 final, __u32 arg)
+{
+	p->record.id = ++cpu->number * SKBTRACE_CPUS + bpf_get_smp_processor_id();
+	p->record.parent = 0;
+	p->record.skb = skb;
+	p->record.base_ns = now;
+	p->record.chunk = 0;
+	p->record.slots = 1;
+	p->record.flags = 0;
+	p->record.state = 0;
+	read_headers(&p->record, skb);
+#ifdef SKBTRACE_CHANGES
+	struct window w;
+	bpf_probe_read_kernel(w.word, sizeof(w.word), (void *)(skb + SKB_FIRST));
+	see_state(p, &w, true);
+	p->seen.eth[0] = 0;
+	p->seen.eth[1] = 0;
+	p->seen.ttl = 0;
+	see_headers(p, &w, true);
+#endif
+	p->len = skb_len(skb);
+	p->last = probe;
+	p->final = final;
+	p->sk = 0;
+	p->alive = 1;
+	fill(&p->record.slot[0], p, now, probe, 0, arg);
+}
+
+/*
+ * First sight of a packet: begin its record in the entry that an earlier packet left at this
+ * address, else in the CPU's fresh one, which is then kept.
+ */
+static __always_inline void begin_journey(void)
+{
+	__u32 zero = 0;
+	__u32 *on = tracing.lookup(&zero);
+	if (!on || !*on)
+		return;
+	struct cpu_state *cpu = cpus.lookup(&zero);
+	if (!cpu)
+		return;
+	__u64 skb = cpu->hit.skb;
+	struct live *p = live.lookup(&skb);
+	bool fresh = !p;
+	if (!p)
+		p = &cpu->fresh;
+	p->routed = 1;
+	see_device(p, device_of(p, skb_dev(skb), skb_refdst(skb)));
+#ifdef SKBTRACE_SCOPED
+	__u64 place = (__u64)p->netns << 32 | p->ifindex;
+	if (!scope.lookup(&place))
+		return;
+#endif
+	begin_record(p, cpu, skb, cpu->hit.now, cpu->hit.probe, cpu->hit.final, cpu->hit.arg);
+	note_task(p);
+	if (fresh)
+		keep(skb, p);
+}
+
+int skbtrace_begin(struct pt_regs *ctx)
+{
+	begin_journey();
+	return 0;
+}
+
+/* Begin to hand on a hop to the program that all share. Fill in the rest, then call it. */
+static __always_inline struct hit *hand(__u32 probe, __u32 final, __u64 skb)
+{
+	__u32 zero = 0;
+	struct cpu_state *cpu = cpus.lookup(&zero);
+	if (!cpu)
+		return 0;
+	struct hit *hit = &cpu->hit;
+	hit->skb = skb;
+	hit->now = bpf_ktime_get_ns();
+	hit->probe = probe;
+	hit->final = final;
+	hit->arg = 0;
+	hit->starts = false;
+	hit->kind = 0;
+	hit->made = 0;
+	return hit;
+}
+
+/* If no packet comes here from the last hop, this is another one at the same address. */
+static __always_inline struct live *still(struct live *p)
+{
+	if (!p || !p->final)
+		return p;
+	end_unseen(p);
+	p->alive = 0;
+	return 0;
+}
+
+/* The program that all share: append the hop that was handed on, or begin a journey with it. */
+int skbtrace_pass(struct pt_regs *ctx)
+{
+	__u32 zero = 0;
+	struct cpu_state *cpu = cpus.lookup(&zero);
+	if (!cpu)
+		return 0;
+	struct hit *hit = &cpu->hit;
+	__u64 skb = hit->skb;
+	struct live *p = find(skb);
+	if (hit->starts)
+		p = still(p);
+	if (!p) {
+		if (hit->starts)
+			programs.call(ctx, BEGIN);
+		return 0;
+	}
+	if (!make_room(p, hit->now, SLOTS_HOP))
+		return 0;
+	add_hop(p, hit->now, hit->probe, hit->final, skb, 0, hit->arg);
+	if (hit->kind)
+		note(p, hit->kind, hit->word, hit->half, hit->value, hit->more);
+	if (hit->made)
+		programs.call(ctx, BRANCH);
+	return 0;
+}
+
+/* A transmit, queue, receive or bridge function: may be the first sight of a packet. */
+static __always_inline void start_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb,
+				      __u32 arg)
+{
+	struct hit *hit = hand(probe, final, skb);
+	if (!hit)
+		return;
+	hit->starts = true;
+	hit->arg = arg;
+	programs.call(ctx, PASS);
+}
+#define start(ctx, probe, final, skb) start_skb(ctx, probe, final, skb, 0)
+#define xmit start
+#define enqueue(ctx, probe, final, skb) start_skb(ctx, probe, final, skb, SKBTRACE_REG2(ctx))
+
+/*
+ * A driver has received it. That is a new packet, unless it came through a veth or a tunnel; never
+ * from another driver's transmit or from GRO itself: then the end of the old one was missed.
+ */
+static __always_inline void gro_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
 {
 	struct live *p = find(skb);
-	pass(ctx, p, bpf_ktime_get_ns(), probe, final, skb, false, 0, arg);
+	if (p && (p->last == probe || p->last == SKBTRACE_DRIVER || p->last == SKBTRACE_MERGE)) {
+		end_unseen(p);
+		p->alive = 0;
+	}
+	start_skb(ctx, probe, final, skb, 0);
 }
-#define hop(ctx, probe, final, skb) hop_skb(ctx, probe, final, skb, 0)
-#define xmit hop
-#define enqueue(ctx, probe, final, skb) hop_skb(ctx, probe, final, skb, SKBTRACE_REG2(ctx))
+#define gro(ctx, probe, final, skb) gro_skb(ctx, probe, final, skb)
+
+/* A function that is never the first to see a packet: only those that are followed already. */
+static __always_inline void reach_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb,
+				      __u32 arg)
+{
+	if (!find(skb))
+		return;
+	struct hit *hit = hand(probe, final, skb);
+	if (!hit)
+		return;
+	hit->arg = arg;
+	programs.call(ctx, PASS);
+}
+#define reach(ctx, probe, final, skb) reach_skb(ctx, probe, final, skb, 0)
 
 /* process_backlog has no skb; remember when it began to serve this CPU's queue. */
 static __always_inline void serve_cpu(void)
@@ -315,63 +367,317 @@ static __always_inline void serve_cpu(void)
 static __always_inline void receive_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
 {
 	struct live *p = find(skb);
-	__u64 now = bpf_ktime_get_ns();
-	bool dequeued = p && p->last == SKBTRACE_ENQUEUE;
-	__u64 age = 0;
-	__u8 flags = 0;
-
-	if (dequeued) {
-		__u32 zero = 0;
-		struct cpu_state *cpu = cpus.lookup(&zero);
-		flags = SKBTRACE_HOP_DEQUEUED;
-		if (cpu && cpu->serve_ns) {
-			age = now - cpu->serve_ns;
-			if (age > DT_MAX)
-				age = DT_MAX;
-			flags |= SKBTRACE_HOP_AGE_KNOWN;
-		}
+	if (!p || p->last != SKBTRACE_ENQUEUE) {
+		start_skb(ctx, probe, final, skb, 0);
+		return;
 	}
-	pass(ctx, p, now, probe, final, skb, dequeued, flags, age);
+	__u32 zero = 0;
+	struct cpu_state *cpu = cpus.lookup(&zero);
+	__u64 now = bpf_ktime_get_ns();
+	__u64 age = 0;
+	__u8 flags = SKBTRACE_HOP_DEQUEUED;
+
+	if (cpu && cpu->serve_ns) {
+		age = now - cpu->serve_ns;
+		if (age > DT_MAX)
+			age = DT_MAX;
+		flags |= SKBTRACE_HOP_AGE_KNOWN;
+	}
+	/* The packet is what it was when it was queued, and is not read again. */
+	if (make_room(p, now, SLOTS_HOP))
+		add_same_hop(p, now, probe, final, flags, age);
 }
 #define receive(ctx, probe, final, skb) receive_skb(ctx, probe, final, skb)
 
-/* A function that is never the first to see a packet: only those that are followed already. */
-static __always_inline struct live *reach_skb(__u32 probe, __u32 final, __u64 skb, bool called)
+/* veth_xmit calls __dev_forward_skb with the skb as it was given. */
+static __always_inline void forward_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
 {
 	struct live *p = find(skb);
 	if (!p)
-		return 0;
+		return;
+	if (p->last != SKBTRACE_XMIT) {
+		reach_skb(ctx, probe, final, skb, 0);
+		return;
+	}
 	__u64 now = bpf_ktime_get_ns();
-	if (make_room(p, now, 1))
-		add_hop(p, now, probe, final, skb, called && p->last == SKBTRACE_XMIT, 0, 0);
-	return p;
+	if (make_room(p, now, SLOTS_HOP))
+		add_same_hop(p, now, probe, final, 0, 0);
 }
-#define reach(ctx, probe, final, skb) reach_skb(probe, final, skb, false)
-/* veth_xmit calls __dev_forward_skb with the skb as it was given. */
-#define forward(ctx, probe, final, skb) reach_skb(probe, final, skb, true)
+#define forward(ctx, probe, final, skb) forward_skb(ctx, probe, final, skb)
+
+#ifdef SKBTRACE_NETFILTER
+/* A chain of nftables or a table of iptables that packets went through, and what it is called. */
+struct table_key {
+	__u64 address;
+	__u64 made; /* tells it from one that lay at the same address before */
+};
+struct table {
+	char table[32];
+	char chain[32]; /* empty for iptables: it is called as the hook */
+	__u32 family;
+	__u32 hook; /* of a base chain, else NO_HOOK */
+};
+#define NO_HOOK 0xff
+BPF_HASH(tables, struct table_key, struct table, 4096);
+
+#define NF_INET_LOCAL_OUT 3
+
+/* The hook at which packets leave a socket's hands may be the first to see them. */
+static __always_inline void hook_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
+{
+	__u64 state = SKBTRACE_REG2(ctx);
+	__u8 hook = read_u32(state + OFF_NF_HOOK_STATE_HOOK);
+	__u8 family = read_u32(state + OFF_NF_HOOK_STATE_PF);
+	__u32 arg = hook | (__u32)family << 8;
+
+	if (hook == NF_INET_LOCAL_OUT && (family == 2 || family == 10))
+		start_skb(ctx, probe, final, skb, arg);
+	else
+		reach_skb(ctx, probe, final, skb, arg);
+}
+#define hook(ctx, probe, final, skb) hook_skb(ctx, probe, final, skb)
+
+/* What the table is called is read when it is first met. */
+static __always_inline bool known(struct table_key *key)
+{
+	return tables.lookup(key) != 0;
+}
+
+static __always_inline void table_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb,
+				      struct table_key *key)
+{
+	struct hit *hit = hand(probe, final, skb);
+	if (!hit)
+		return;
+	hit->kind = SKBTRACE_NOTE_TABLE;
+	hit->word = 0;
+	hit->half = 0;
+	hit->value = key->address;
+	hit->more = key->made;
+	programs.call(ctx, PASS);
+}
+
+#ifdef OFF_NFT_CHAIN_HANDLE
+/* Handles count what was made: tables in their namespace, chains in their table. */
+static __always_inline struct table_key key_of(struct live *p, __u64 chain)
+{
+	__u64 table = read_u64(chain + OFF_NFT_CHAIN_TABLE);
+	struct table_key key = {.address = chain};
+	key.made = read_u64(chain + OFF_NFT_CHAIN_HANDLE);
+	key.made += read_u64(table + OFF_NFT_TABLE_HANDLE) << 20;
+	key.made += (__u64)p->netns << 40;
+	return key;
+}
+
+static __always_inline void know_chain(struct table_key *key, bool base)
+{
+	__u64 chain = key->address;
+	__u64 table = read_u64(chain + OFF_NFT_CHAIN_TABLE);
+	struct table named = {};
+	bpf_probe_read_kernel_str(named.table, sizeof(named.table),
+				  (void *)read_u64(table + OFF_NFT_TABLE_NAME));
+	bpf_probe_read_kernel_str(named.chain, sizeof(named.chain),
+				  (void *)read_u64(chain + OFF_NFT_CHAIN_NAME));
+	named.family = read_u32(table + OFF_NFT_TABLE_FAMILY) & 0x3f;
+	named.hook = NO_HOOK;
+	if (base) /* struct nft_base_chain begins with its struct nf_hook_ops */
+		named.hook = read_u32(chain - OFF_NFT_BASE_CHAIN_CHAIN + OFF_NF_HOOK_OPS_HOOKNUM);
+	tables.update(key, &named);
+}
+#endif
+
+static __always_inline void nft_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
+{
+	struct table_key key = {};
+	struct live *p = find(skb);
+	if (!p)
+		return;
+#ifdef OFF_NFT_CHAIN_HANDLE
+	key = key_of(p, SKBTRACE_REG2(ctx));
+	if (!known(&key))
+		know_chain(&key, true);
+	p->nft.chain[0] = key.address;
+	p->nft.expression = 0;
+	p->nft.code = NFT_CONTINUE;
+	p->nft.jumps = 0;
+#endif
+	table_skb(ctx, probe, final, skb, &key);
+}
+#define nft(ctx, probe, final, skb) nft_skb(ctx, probe, final, skb)
+
+/* Up to 5.15 (skb, state, table), since then (table, skb, state): commit 8844e01062dd. */
+static __always_inline void xt_skb(struct pt_regs *ctx, __u32 probe, __u32 final)
+{
+	__u64 skb = SKBTRACE_REG1(ctx);
+	struct table_key key = {};
+	struct live *p = find(skb);
+	key.address = SKBTRACE_REG3(ctx);
+	if (!p) {
+		key.address = skb;
+		skb = SKBTRACE_REG2(ctx);
+		p = find(skb);
+		if (!p)
+			return;
+	}
+	key.made = p->netns;
+#ifdef OFF_XT_TABLE_NAME
+	if (!known(&key)) {
+		struct table named = {};
+		bpf_probe_read_kernel_str(named.table, sizeof(named.table),
+					  (void *)(key.address + OFF_XT_TABLE_NAME));
+		named.family = read_u32(key.address + OFF_XT_TABLE_AF) & 0xff;
+		named.hook = NO_HOOK;
+		tables.update(&key, &named);
+	}
+#endif
+	table_skb(ctx, probe, final, skb, &key);
+}
+#define xt(ctx, probe, final, skb) xt_skb(ctx, probe, final)
+
+/*
+ * An expression of nftables gives a verdict, or loads a register: argument 3 is the pktinfo. It is
+ * kept with the packet, and so are the chains it jumps to, until we know whether it was dropped.
+ */
+#ifdef OFF_NFT_CHAIN_HANDLE
+static __always_inline void verdict_given(__u64 skb, __u64 expression, __s32 code, __u64 chain)
+{
+	struct live *p = find(skb);
+	if (!p)
+		return;
+	p->nft.expression = expression;
+	p->nft.code = code;
+	if (code == NFT_JUMP || code == NFT_GOTO) {
+		__u32 n = p->nft.jumps++;
+		p->nft.chain[1 + (n & (NFT_JUMPS - 1))] = chain;
+	}
+}
+
+static __always_inline void immediate_skb(struct pt_regs *ctx)
+{
+	__u64 given = SKBTRACE_REG1(ctx) + OFF_NFT_EXPR_DATA;
+	if (read_u32(given + OFF_NFT_IMMEDIATE_EXPR_DREG) & 0xff) /* not NFT_REG_VERDICT */
+		return;
+	verdict_given(read_u64(SKBTRACE_REG3(ctx)), SKBTRACE_REG1(ctx), read_u32(given),
+		      read_u64(given + OFF_NFT_VERDICT_CHAIN));
+}
+#define immediate(ctx, probe, final, skb) immediate_skb(ctx)
+#define reject(ctx, probe, final, skb)                                                             \
+	verdict_given(read_u64(SKBTRACE_REG3(ctx)), SKBTRACE_REG1(ctx), NF_DROP, 0)
+
+/* Did nftables drop it? Then note the rule, and in which chain it is, or that it was the policy. */
+static __always_inline void note_rule(struct live *p)
+{
+	__u32 zero = 0;
+	struct cpu_state *cpu = cpus.lookup(&zero);
+	if (!cpu || !p->nft.chain[0])
+		return;
+	struct walk *walk = &cpu->walk;
+	if (p->nft.code == NF_DROP) {
+#pragma unroll
+		for (int i = 0; i < NFT_CHAINS; i++)
+			walk->chain[i] = i <= p->nft.jumps ? p->nft.chain[i] : 0;
+		walk->owner = 0;
+		__u64 handle = rule_of(walk, p->nft.expression);
+		if (!handle)
+			return;
+		note(p, SKBTRACE_NOTE_RULE, 0, 0, handle, 0);
+		struct table_key key = key_of(p, walk->owner);
+		if (!known(&key))
+			know_chain(&key, false);
+		note(p, SKBTRACE_NOTE_TABLE, 0, 0, key.address, key.made);
+	} else if (p->nft.code != NF_ACCEPT) {
+		__u64 base = p->nft.chain[0] - OFF_NFT_BASE_CHAIN_CHAIN;
+		if (!(read_u32(base + OFF_NFT_BASE_CHAIN_POLICY) & 0xff)) /* NF_DROP */
+			note(p, SKBTRACE_NOTE_RULE, 1, 0, 0, 0);
+	}
+}
+#else
+#define immediate(ctx, probe, final, skb)
+#define reject(ctx, probe, final, skb)
+#define note_rule(p)
+#endif
+#else
+#define note_rule(p)
+#endif /* SKBTRACE_NETFILTER */
 
 /*
  * A socket takes the packet. If it is a clone, its parent must know: the parent's own free
  * may look like a drop (an echo reply that a raw socket took ends as NO_SOCKET).
  */
-static __always_inline void queue_skb(__u32 probe, __u32 final, __u64 skb)
+static __always_inline void tell_parent(struct live *p)
 {
-	struct live *p = reach_skb(probe, final, skb, false);
-	if (!p || !p->record.parent)
+	if (!p->record.parent)
 		return;
 	__u64 parent_skb = p->parent_skb;
 	struct live *parent = find(parent_skb);
 	if (parent && parent->record.id == p->record.parent)
 		parent->record.flags |= SKBTRACE_CLONE_QUEUED;
 }
-#define queue(ctx, probe, final, skb) queue_skb(probe, final, skb)
+
+static __always_inline void socket_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb,
+				       __u64 sk, bool tapped)
+{
+	struct live *p = find(skb);
+	if (!p)
+		return;
+	struct hit *hit = hand(probe, final, skb);
+	if (!hit)
+		return;
+	p->sk = sk;
+	if (!tapped)
+		tell_parent(p);
+	hit->kind = SKBTRACE_NOTE_SOCKET;
+	hit->word = sk_netns(sk);
+	hit->half = read_u16(sk + OFF_SOCK_COMMON_SKC_FAMILY);
+	hit->value = sk_type_protocol(sk);
+	hit->more = 0;
+	programs.call(ctx, PASS);
+}
+#define queue(ctx, probe, final, skb) socket_skb(ctx, probe, final, skb, SKBTRACE_REG1(ctx), false)
+/* A packet socket: argument 3 is its struct packet_type. */
+#define tap(ctx, probe, final, skb)                                                                \
+	socket_skb(ctx, probe, final, skb,                                                         \
+		   read_u64(SKBTRACE_REG3(ctx) + OFF_PACKET_TYPE_AF_PACKET_PRIV), true)
+
+/* tcp_conn_request(..., sk, skb): a listener, whose count of drops is kept until the end. */
+static __always_inline void request_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
+{
+	__u64 sk = SKBTRACE_REG3(ctx);
+	struct live *p = find(skb);
+	if (!p)
+		return;
+	p->drops = read_u32(sk + OFF_SOCK_SK_DROPS);
+	socket_skb(ctx, probe, final, skb, sk, false);
+}
+#define request(ctx, probe, final, skb) request_skb(ctx, probe, final, skb)
+
+/* GRO: what was received becomes a part of what was received before. */
+static __always_inline void merge_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
+{
+	if (!find(skb))
+		return;
+	__u64 into = SKBTRACE_REG1(ctx);
+	struct live *other = find(into);
+	struct hit *hit = hand(probe, final, skb);
+	if (!hit)
+		return;
+	hit->kind = SKBTRACE_NOTE_MERGED;
+	hit->word = 0;
+	hit->half = 0;
+	hit->value = other ? other->record.id : 0;
+	hit->more = 0;
+	programs.call(ctx, PASS);
+}
+#define merge(ctx, probe, final, skb) merge_skb(ctx, probe, final, skb)
 
 /*
- * skb_clone: the entry knows the parent, the return knows the clone. They are matched on
- * this CPU by skb->head, which a clone shares; an interrupt that clones in between is
- * told apart by it, and the clone then missed is counted.
+ * A function that makes skbs of one: the entry knows the parent, the return what was made. They
+ * are matched by where the return address lies, so that an interrupt that does the same in between
+ * is told apart; what is then missed is counted.
  */
-static __always_inline void clone_skb(__u64 skb)
+#define RETURN_ADDRESS 8
+
+static __always_inline void clone_skb(struct pt_regs *ctx, __u32 probe, __u64 skb)
 {
 	__u32 zero = 0;
 	struct cpu_state *cpu;
@@ -381,64 +687,113 @@ static __always_inline void clone_skb(__u64 skb)
 	cpu = cpus.lookup(&zero);
 	if (!cpu)
 		return;
-	if (cpu->clone_parent)
+	struct maker *maker = &cpu->makers[(probe - SKBTRACE_CLONE) / 2];
+	if (maker->parent)
 		cpu->lost[LOST_CLONE_MISSED]++;
-	cpu->clone_parent = skb;
-	cpu->clone_head = skb_head(skb);
+	maker->parent = skb;
+	maker->stack = SKBTRACE_STACK(ctx);
 }
-#define clone(ctx, probe, final, skb) clone_skb(skb)
+#define clone(ctx, probe, final, skb) clone_skb(ctx, probe, skb)
 
-static __always_inline void cloned_skb(__u64 skb)
+static __always_inline void cloned_skb(struct pt_regs *ctx, __u32 probe, __u64 skb)
 {
 	__u32 zero = 0;
 	struct cpu_state *cpu = cpus.lookup(&zero);
 
-	if (!cpu || !cpu->clone_parent)
+	if (!cpu)
 		return;
-	if (!skb) { /* out of memory: there is no clone */
-		cpu->clone_parent = 0;
+	struct maker *maker = &cpu->makers[(probe - SKBTRACE_CLONE) / 2];
+	__u64 parent = maker->parent;
+	if (!parent || maker->stack + RETURN_ADDRESS != SKBTRACE_STACK(ctx))
 		return;
-	}
-	if (skb_head(skb) != cpu->clone_head)
+	maker->parent = 0;
+	if (!skb || skb >= -4095ULL) /* none, or an error */
 		return;
-	__u64 parent_skb = cpu->clone_parent;
-	cpu->clone_parent = 0;
+	struct hit *hit = hand(probe - 1, 0, parent);
+	if (!hit)
+		return;
+	hit->made = skb;
+	hit->chain = probe - 1 == SKBTRACE_SEGMENT;
+	programs.call(ctx, PASS);
+}
+#define cloned(ctx, probe, final, skb) cloned_skb(ctx, probe, SKBTRACE_RESULT(ctx))
+
+/*
+ * Packets that were made of another begin their journeys where that one is. Segments hang together
+ * by skb->next: some of them at a time, then the program calls itself.
+ */
+#define SEGMENTS_AT_A_TIME 4
+int skbtrace_branch(struct pt_regs *ctx)
+{
+	__u32 zero = 0;
+	struct cpu_state *cpu = cpus.lookup(&zero);
+	if (!cpu)
+		return 0;
+	struct hit *hit = &cpu->hit;
+	__u64 parent_skb = hit->skb;
 	struct live *parent = find(parent_skb);
 	if (!parent)
-		return;
-	__u64 now = bpf_ktime_get_ns();
-	if (!make_room(parent, now, 2))
-		return;
-	add_hop(parent, now, SKBTRACE_CLONE, 0, parent_skb, false, 0, 0);
-
-	struct live *p = live.lookup(&skb);
-	bool fresh = !p;
-	if (!p)
-		p = &cpu->fresh;
-	else if (p->alive)
-		end_unseen(p);
-	p->dev = parent->dev;
-	p->parent_skb = parent_skb;
-	p->ifindex = parent->ifindex;
-	p->netns = parent->netns;
-	p->len = parent->len;
-	p->last = SKBTRACE_CLONE;
-	p->final = 0;
-	p->alive = 1;
-	__builtin_memcpy(&p->record, &parent->record, RECORD_FIXED);
-	p->record.id = ++cpu->number * SKBTRACE_CPUS + bpf_get_smp_processor_id();
-	p->record.parent = parent->record.id;
-	p->record.skb = skb;
-	p->record.base_ns = now;
-	p->record.chunk = 0;
-	p->record.slots = 1;
-	p->record.flags = 0;
-	fill(&p->record.slot[0], p, now, SKBTRACE_CLONE, 0, 0);
-	note(parent, SKBTRACE_NOTE_CLONE, p->record.id, 0);
-	if (fresh)
-		keep(skb, p);
+		return 0;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < SEGMENTS_AT_A_TIME; i++) {
+		__u64 skb = hit->made;
+		if (!skb || !make_room(parent, hit->now, 1))
+			return 0;
+		hit->made = hit->chain ? read_u64(skb + OFF_SK_BUFF_NEXT) : 0;
+		struct live *p = live.lookup(&skb);
+		bool fresh = !p;
+		if (!p)
+			p = &cpu->fresh;
+		else if (p->alive)
+			end_unseen(p);
+		p->dev = parent->dev;
+		p->ifindex = parent->ifindex;
+		p->netns = parent->netns;
+		p->routed = parent->routed;
+		p->parent_skb = parent_skb;
+		begin_record(p, cpu, skb, hit->now, hit->probe, 0, 0);
+		p->record.parent = parent->record.id;
+		note(parent, SKBTRACE_NOTE_CLONE, 0, 0, p->record.id, 0);
+		if (fresh)
+			keep(skb, p);
+	}
+	if (hit->made) {
+		programs.call(ctx, BRANCH);
+		cpu->lost[LOST_CLONE_MISSED]++; /* no program may call on more often */
+	}
+	return 0;
 }
-#define cloned(ctx, probe, final, skb) cloned_skb(SKBTRACE_RESULT(ctx))
+
+#ifdef SKBTRACE_RAW_BEGIN
+/*
+ * The tracepoint net_dev_start_xmit: the driver of a device is given the packet. Not for devices
+ * whose transmit function is probed itself.
+ */
+static __always_inline void driver_skb(struct bpf_raw_tracepoint_args *ctx, __u32 probe,
+				       __u32 final)
+{
+	__u64 skb = ctx->args[0];
+	__u64 ops = read_u64(ctx->args[1] + OFF_NET_DEVICE_NETDEV_OPS);
+	if (SKBTRACE_PROBED_OPS(ops))
+		return;
+	struct live *p = find(skb);
+	p = still(p);
+	if (!p) {
+		if (hand(probe, final, skb))
+			raw_programs.call(ctx, 0);
+		return;
+	}
+	__u64 now = bpf_ktime_get_ns();
+	if (make_room(p, now, SLOTS_HOP))
+		add_hop(p, now, probe, final, skb, 0, 0);
+}
+#define driver(ctx, probe, final, skb) driver_skb(ctx, probe, final)
+int skbtrace_raw_begin(struct bpf_raw_tracepoint_args *ctx)
+{
+	begin_journey();
+	return 0;
+}
+#endif
 
 /* The kfree_skb tracepoint: args are skb, location and, since 5.17, reason. */
 static __always_inline void drop_skb(struct bpf_raw_tracepoint_args *ctx)
@@ -451,9 +806,28 @@ static __always_inline void drop_skb(struct bpf_raw_tracepoint_args *ctx)
 #if SKBTRACE_KFREE_ARGS > 2
 	reason = ctx->args[2];
 #endif
-	note(p, SKBTRACE_NOTE_DROP, ctx->args[1], reason);
+	note(p, SKBTRACE_NOTE_DROP, reason, 0, ctx->args[1], 0);
+	if (p->last == SKBTRACE_NFT || p->last == SKBTRACE_HOOK)
+		note_rule(p);
+	note_circumstances(p);
 }
 #define drop(ctx, probe, final, skb) drop_skb(ctx)
+
+/*
+ * Nothing was seen of a clone but how it was made. packet_rcv() makes one for itself of a packet
+ * that others hold too, and queues it. What is in a receive queue has the destructor sock_rfree.
+ */
+static __always_inline void note_queue(struct live *p, __u64 skb)
+{
+#ifdef SKBTRACE_SOCK_RFREE
+	if (read_u64(skb + OFF_SK_BUFF_DESTRUCTOR) != SKBTRACE_SOCK_RFREE)
+		return;
+	p->sk = read_u64(skb + OFF_SK_BUFF_SK);
+	p->record.flags |= SKBTRACE_FROM_QUEUE;
+	note(p, SKBTRACE_NOTE_SOCKET, sk_netns(p->sk), read_u16(p->sk + OFF_SOCK_COMMON_SKC_FAMILY),
+	     sk_type_protocol(p->sk), 0);
+#endif
+}
 
 /*
  * A free. skb_release_head_state sees each exactly once, also those no tracepoint sees, but for
@@ -464,6 +838,8 @@ static __always_inline void end_skb(__u32 probe, __u64 skb)
 	struct live *p = find(skb);
 	if (!p)
 		return;
+	if (p->last == SKBTRACE_CLONE)
+		note_queue(p, skb);
 	struct skbtrace_hop *slot = next_slot(p);
 	if (slot) {
 		/* The skb is being torn down: neither device nor length is read any more. */
@@ -475,11 +851,25 @@ static __always_inline void end_skb(__u32 probe, __u64 skb)
 		/* It may have waited for its reader longer than dt_ns can say: arg is the upper half. */
 		fill(slot, p, now, probe, 0, (now - p->record.base_ns) >> 32);
 	}
+	if (p->last == SKBTRACE_REQUEST)
+		note_listener(p);
+	if (p->sk)
+		note_task(p);
 	p->record.flags |= SKBTRACE_LAST;
 	send(p);
 	forget(skb, p);
 }
 #define end(ctx, probe, final, skb) end_skb(probe, skb)
+
+/* The consume_skb tracepoint: of a packet that a driver was given last, this is its free. */
+static __always_inline void sent_skb(struct bpf_raw_tracepoint_args *ctx, __u32 probe)
+{
+	__u64 skb = ctx->args[0];
+	struct live *p = find(skb);
+	if (p && p->last == SKBTRACE_DRIVER)
+		end_skb(probe, skb);
+}
+#define sent(ctx, probe, final, skb) sent_skb(ctx, probe)
 
 /* The attach points: one thin function per row of the table, named by its position. */
 #define kprobe_point(n, handler, skb, final)                                                       \

@@ -8,7 +8,12 @@ The house, in the order in which a packet's story flows through it::
     kernel/              compile, attach, stream (the only package that knows bcc)
     wire                 record bytes <-> typed records
     flow                 packet header bytes -> Flow
+    changes              notes of what is different -> old and new values
+    verdicts             netfilter's hooks and tables -> what each decided
     correlate            records -> journeys
+    exchanges            journeys -> what they answer, report or repeat
+    explain              a dropped journey -> what it means, what decided it, what to type
+    explain              a drop -> a sentence, and what to type next
     topology/            devices and namespaces, labs (the only package that knows pyroute2)
     sink                 what takes journeys
     view/                lines for people (the only package that knows rich)
@@ -17,7 +22,8 @@ The house, in the order in which a packet's story flows through it::
     cli/                 commands, one file each
 
 Imports go one way, checked by import-linter: cli > session > view | export | kernel | topology >
-sink > correlate > flow | wire > probes > model > errors, text.
+sink > correlate | exchanges | explain > changes | verdicts > flow | wire > probes > model >
+errors, text.
 """
 
 __version__ = "0.1.0"

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Packet header bytes -> Flow. Reads what the headers say, believes no length it cannot check.
 
-Ethernet, one VLAN tag, ARP, IPv4, IPv6 (with its extension headers), TCP, UDP, ICMP, ICMPv6.
+Ethernet, one VLAN tag, ARP, IPv4, IPv6 (with its extension headers), TCP, UDP, ICMP, ICMPv6,
+and in an ICMP error the same again: the beginning of the packet that it is about.
 Bytes beyond what was captured leave the members they hold at None.
 """
 
@@ -18,6 +19,9 @@ _VLAN_TAGS = (0x8100, 0x88A8)
 _NAMES = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
 _EXTENSIONS = (0, 43, 60)  # hop-by-hop, routing, destination options
 _FRAGMENT = 44
+# Errors, which carry the packet they are about: unreachable, time exceeded, parameter problem;
+# ICMPv6 has packet too big beside them.
+_ERRORS = {"icmp": (3, 11, 12), "icmpv6": (1, 2, 3, 4)}
 _TCP_FLAGS = ((0x02, "S"), (0x01, "F"), (0x04, "R"), (0x08, "P"), (0x20, "U"))
 _ARP_OPS = {1: "request", 2: "reply"}
 
@@ -34,7 +38,8 @@ def flow_of(headers: bytes, l2_len: int, protocol: int, vlan_tci: int | None = N
 
     ``headers`` begin with ``l2_len`` bytes of link-layer header; ``protocol`` is the EtherType in
     host order, used where there is no Ethernet header; ``vlan_tci`` is a tag the kernel keeps
-    beside the packet. Any bytes give a Flow.
+    beside the packet. Where neither says what it is (a packet that IP has not yet given its
+    protocol), the version in its first byte does. Any bytes give a Flow.
     """
     eth_src = eth_dst = None
     vlan = None if vlan_tci is None else vlan_tci & 0x0FFF
@@ -52,6 +57,8 @@ def flow_of(headers: bytes, l2_len: int, protocol: int, vlan_tci: int | None = N
             ethertype = int.from_bytes(tag[2:], "big")
             at = max(at, 18) if l2_len >= 14 else at + 4
     body = headers[at:]
+    if not ethertype and not at:
+        ethertype = _by_version(body)
     flow = _BODIES.get(ethertype, _other)(body, ethertype)
     if flow.src is None and eth_src is not None:
         flow = flow._replace(src=eth_src, dst=eth_dst)
@@ -60,6 +67,14 @@ def flow_of(headers: bytes, l2_len: int, protocol: int, vlan_tci: int | None = N
 
 def _mac(address: bytes) -> str:
     return address.hex(":")
+
+
+def _by_version(body: bytes) -> int:
+    """Return the EtherType that the first byte of an IP header speaks of, or 0."""
+    first = body[0] if body else 0
+    if first >> 4 == 4:
+        return _ETH_P_IP if first & 0x0F >= 5 else 0
+    return _ETH_P_IPV6 if first >> 4 == 6 else 0
 
 
 def _other(_body: bytes, ethertype: int) -> Flow:
@@ -83,7 +98,7 @@ def _arp(body: bytes, ethertype: int) -> Flow:
 def _ipv4(body: bytes, ethertype: int) -> Flow:
     if len(body) < _IPV4.size:
         return Flow(proto="ipv4")
-    first, _, _, ip_id, fragment, _, number, _, src, dst = _IPV4.unpack_from(body)
+    first, _, total, ip_id, fragment, _, number, _, src, dst = _IPV4.unpack_from(body)
     flow = Flow(
         proto=_NAMES.get(number, f"ipv4-{number}") if number != 58 else "ipv4-58",
         src=inet_ntop(AF_INET, src),
@@ -93,14 +108,16 @@ def _ipv4(body: bytes, ethertype: int) -> Flow:
     )
     if fragment & 0x1FFF:  # not the first fragment: no transport header
         return flow
-    return _transport(flow, body[(first & 0x0F) * 4 :])
+    # Behind its end there may be padding; where the length is not yet set, or is 0 because the
+    # packet is larger than it can say, there is none.
+    return _transport(flow, body[(first & 0x0F) * 4 : total or len(body)])
 
 
 def _ipv6(body: bytes, ethertype: int) -> Flow:
     if len(body) < _IPV6.size:
         return Flow(proto="ipv6")
-    _, _, number, _, src, dst = _IPV6.unpack_from(body)
-    rest = body[_IPV6.size :]
+    _, length, number, _, src, dst = _IPV6.unpack_from(body)
+    rest = body[_IPV6.size : _IPV6.size + length if length else len(body)]
     fragment: bool | None = None
     offset = 0
     while number in _EXTENSIONS and len(rest) >= 8:
@@ -132,7 +149,9 @@ def _transport(flow: Flow, rest: bytes) -> Flow:
         )
     if flow.proto in ("tcp", "udp") and len(rest) >= _PORTS.size:
         sport, dport = _PORTS.unpack_from(rest)
-        return flow._replace(sport=sport, dport=dport)
+        # The eight bytes that an ICMP error must carry end with TCP's sequence number.
+        seq = int.from_bytes(rest[4:8], "big") if flow.proto == "tcp" and len(rest) >= 8 else None
+        return flow._replace(sport=sport, dport=dport, tcp_seq=seq)
     if flow.proto in ("icmp", "icmpv6") and len(rest) >= _ICMP.size:
         kind, code, _, ident, seq = _ICMP.unpack_from(rest)
         echo = kind in ((0, 8) if flow.proto == "icmp" else (128, 129))
@@ -141,8 +160,19 @@ def _transport(flow: Flow, rest: bytes) -> Flow:
             icmp_code=code,
             icmp_id=ident if echo else None,
             icmp_seq=seq if echo else None,
+            about=_about(rest[_ICMP.size :]) if kind in _ERRORS[flow.proto] else None,
         )
     return flow
+
+
+def _about(body: bytes) -> Flow | None:
+    """Return the flow of the packet an error carries; None if not even an IP header is there."""
+    if len(body) >= _IPV4.size and body[0] >> 4 == 4 and body[0] & 0x0F >= 5:
+        # An error about an error is never sent, so this does not go deeper.
+        return _ipv4(body, _ETH_P_IP)._replace(about=None)
+    if len(body) >= _IPV6.size and body[0] >> 4 == 6:
+        return _ipv6(body, _ETH_P_IPV6)._replace(about=None)
+    return None
 
 
 _BODIES = {_ETH_P_IP: _ipv4, _ETH_P_IPV6: _ipv6, _ETH_P_ARP: _arp}

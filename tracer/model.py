@@ -15,13 +15,19 @@ from typing import NamedTuple
 
 
 class Layer(StrEnum):
-    """Where in the kernel a probed function lives."""
+    """Where in the kernel a probed function lives. The value is what ``--layers`` takes."""
 
     DEVICE = "device"
     BACKLOG = "backlog"
     BRIDGE = "bridge"
+    NETFILTER = "netfilter"
+    IP = "ip"
     TRANSPORT = "transport"
     SOCKET = "socket"
+    QDISC = "qdisc"
+    DRIVER = "driver"
+    NAPI = "napi"
+    TAP = "tap"
     SKB = "skb"
 
 
@@ -34,17 +40,27 @@ class Segment(StrEnum):
     """On a CPU's input queue; no process_backlog call serves that queue yet."""
     BACKLOG_WAIT = "backlog_wait"
     """process_backlog runs; the packet waits behind others of the same queue."""
+    QDISC_WAIT = "qdisc_wait"
+    """With the queueing discipline, until the driver is given it."""
+    GRO_WAIT = "gro_wait"
+    """GRO keeps it, to merge into it what follows."""
     SOCKET = "socket"
-    """Handed to its protocol: from here to the free it is worked on or waits to be read."""
+    """In a socket's queue, until a process reads it."""
 
 
 class Outcome(StrEnum):
     """How a journey ended; said only if the end was seen."""
 
     DELIVERED = "delivered"
-    """Reached the protocol it was for (``proof``: the function) and was not dropped there."""
+    """A socket took it (``proof``: the function that gave it to the socket)."""
+    TRANSMITTED = "transmitted"
+    """Given to the driver of a device that leads out of this host, which then freed it
+    (``proof``: net_dev_start_xmit, whose hop names the device)."""
     CONSUMED = "consumed"
-    """Freed by the kernel, which did not call it a drop (ARP, copies nobody wanted)."""
+    """The kernel itself took it (``proof``: ICMP echo, ARP) or freed it without calling it a drop
+    (a copy nobody wanted, an skb cut into segments)."""
+    ABSORBED = "absorbed"
+    """GRO merged it into another packet (``absorbed_into``), whose journey goes on."""
     DROPPED = "dropped"
     """kfree_skb: the kernel itself says it was dropped (``drop``: why and where)."""
     UNFINISHED = "unfinished"
@@ -101,6 +117,83 @@ class Flow(NamedTuple):
     icmp_seq: int | None = None
     arp_op: str | None = None
     """``request`` or ``reply``, or the number as text."""
+    about: Flow | None = None
+    """ICMP errors: the flow of the packet the error is about, as far as its header is carried."""
+
+
+class Change(NamedTuple):
+    """Something about the packet that was different when it reached the next hop.
+
+    ``field`` is ``src``, ``dst``, ``sport``, ``dport``, ``icmp_id``, ``ttl``, ``eth_src``,
+    ``eth_dst`` (of the headers), or a field of ``State``. Values are as there; None is
+    "not set" or "not known".
+    """
+
+    field: str
+    old: int | str | bool | None
+    new: int | str | bool | None
+
+
+class State(NamedTuple):
+    """What struct sk_buff holds beside the packet's bytes, as it was at the first hop."""
+
+    mark: int = 0
+    priority: int = 0
+    tc_index: int = 0
+    """Traffic-control index."""
+    classid: int = 0
+    """net_cls class id of the sending socket's cgroup; reachable only while ``sk`` is set."""
+    hash: int = 0
+    ct: str | None = None
+    """conntrack's ctinfo: ``established``, ``related``, ``new``, ``established_reply``,
+    ``related_reply``, ``untracked``, or None if conntrack has not seen it."""
+    csum: str = "none"
+    """ip_summed: ``none``, ``unnecessary``, ``complete``, ``partial``."""
+    sk: bool = False
+    """Whether it belongs to a socket."""
+    refdst: bool = False
+    """Whether a route (dst) is attached."""
+
+
+class Verdict(NamedTuple):
+    """What netfilter did with the packet at this hop: a whole hook, or one table's chain in it.
+
+    ``verdict`` comes from what was seen next: ``accept`` if the packet went on, ``drop`` if it
+    was dropped there, ``queue`` if it was given to user space; None if nothing was seen after it.
+    """
+
+    family: str
+    """``ipv4``, ``ipv6``, ``arp``, ``bridge``, ``inet``, ``netdev``."""
+    hook: str
+    """As in ``enum nf_inet_hooks`` without NF_INET_: PRE_ROUTING, LOCAL_IN, FORWARD ..."""
+    verdict: str | None = None
+    table: str | None = None
+    chain: str | None = None
+    rule: int | None = None
+    """nftables: the handle of the rule that dropped it, 0 if the chain's policy did; None where
+    it could not be told."""
+
+
+class Task(NamedTuple):
+    """The process on whose behalf the kernel worked. Only ever told outside interrupts."""
+
+    pid: int
+    """Of the process (the kernel calls it tgid), as the host sees it."""
+    comm: str
+    netns: Netns | None = None
+    """The process's own namespace, if that is not the one of the hop's device."""
+
+
+class Socket(NamedTuple):
+    """The socket a packet was given to."""
+
+    netns: Netns
+    family: str
+    """``inet``, ``inet6``, ``packet``, or the number as text."""
+    type: str
+    """``stream``, ``dgram``, ``raw``, or the number as text."""
+    proto: str
+    """``tcp``, ``udp``, ``icmp`` ..., or the number as text."""
 
 
 class Hop(NamedTuple):
@@ -122,14 +215,24 @@ class Hop(NamedTuple):
     """enqueue_to_backlog only: the CPU whose input queue takes the packet."""
     already_running: bool | None = None
     """process_backlog only: that call was running when the packet was queued."""
+    verdict: Verdict | None = None
+    """nf_hook_slow and the functions of tables only."""
+    socket: Socket | None = None
+    """Functions that give the packet to a socket only."""
+    task: Task | None = None
+    """The first hop: the process that sends it. The last: the process that read it. None in an
+    interrupt, where the running process has nothing to do with the packet."""
+    changes: tuple[Change, ...] = ()
+    """What was different at the next hop, and so was changed by this function or after it."""
 
 
 class Branch(NamedTuple):
-    """A clone that left this journey and is a journey of its own."""
+    """A clone, copy or segment that left this journey and is a journey of its own."""
 
     id: str
     hop: int
-    """Index in ``hops`` of the skb_clone where it left."""
+    """Index in ``hops`` of the function (skb_clone, skb_copy, __skb_gso_segment ...) that made
+    it."""
 
 
 class Drop(NamedTuple):
@@ -141,6 +244,25 @@ class Drop(NamedTuple):
     """The function that dropped it, or None where kallsyms does not say."""
     offset: int = 0
     """Bytes into that function."""
+    state: tuple[tuple[str, int], ...] = ()
+    """What was read at that moment, name → value, where it can be read. Input queue of the CPU:
+    ``backlog_len``, ``netdev_max_backlog``. The bridge port it is at: ``port_state`` (enum of
+    linux/if_bridge.h), ``port_isolated``. The device's IPv4: ``forwarding``, ``rp_filter``,
+    ``all_forwarding``, ``all_rp_filter``, ``mtu``. The socket: ``ack_backlog``,
+    ``max_ack_backlog``, ``syn_backlog``, ``rmem_alloc``, ``rcvbuf`` (bytes)."""
+
+
+class Reference(NamedTuple):
+    """Another journey this one has to do with, though it is another packet.
+
+    ``kind``: ``answers`` (an echo reply, a SYN-ACK: its request), ``reports`` (an ICMP error: the
+    packet it is about), ``repeats`` (a TCP retransmission: the segment sent before).
+    """
+
+    kind: str
+    id: str
+    after_ns: int
+    """From that journey's first hop to this one's."""
 
 
 class Journey(NamedTuple):
@@ -160,6 +282,11 @@ class Journey(NamedTuple):
     drop: Drop | None = None
     damage: str | None = None
     branches: tuple[Branch, ...] = ()
+    state: State | None = None
+    """None if the capture did not look at it."""
+    absorbed_into: str | None = None
+    """The journey GRO merged it into; None also if that one is not followed."""
+    references: tuple[Reference, ...] = ()
 
     @property
     def duration_ns(self) -> int:

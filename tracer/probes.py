@@ -11,6 +11,7 @@ Where the skb is was read in the sources and checked against tracepoints on kern
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
@@ -22,8 +23,10 @@ class Skb(StrEnum):
 
     ARG1 = "SKB_ARG1"
     ARG2 = "SKB_ARG2"
+    ARG3 = "SKB_ARG3"
+    ARG4 = "SKB_ARG4"
     AT_ARG1 = "SKB_AT_ARG1"
-    """Argument 1 is ``struct sk_buff **``."""
+    """Argument 1 is ``struct sk_buff **``, or a struct whose first member is the skb."""
     NONE = "SKB_NONE"
 
 
@@ -38,38 +41,65 @@ class Attach(StrEnum):
 class Handler(StrEnum):
     """The C function in ``bpf/skbtrace.bpf.c`` that a hit goes to."""
 
-    HOP = "hop"
+    START = "start"
     """Append a hop; first sight of the skb starts its journey."""
     XMIT = "xmit"
-    """HOP, the transmit of a veth."""
+    """START, the transmit of a veth."""
     FORWARD = "forward"
     """REACH; called by XMIT, it need not read again what that one has read."""
     ENQUEUE = "enqueue"
-    """HOP, and keep the CPU whose input queue takes the packet."""
+    """START, and keep the CPU whose input queue takes the packet."""
     SERVE = "serve"
     """process_backlog: no skb; remember on this CPU when the call began."""
     RECEIVE = "receive"
-    """HOP, and if the last hop was the enqueue, this is the dequeue of process_backlog."""
+    """START, and if the last hop was the enqueue, this is the dequeue of process_backlog."""
+    DRIVER = "driver"
+    """START, of the tracepoint; not for devices whose transmit function is probed itself."""
+    GRO = "gro"
+    """START; from the functions of a driver no packet comes here, so it is another one then."""
     REACH = "reach"
     """Append a hop to a journey that is already followed; never starts one."""
+    HOOK = "hook"
+    """nf_hook_slow: START at LOCAL_OUT, else REACH; keep family and hook."""
+    NFT = "nft"
+    """REACH, and keep the chain of nftables that the packet goes through."""
+    XT = "xt"
+    """REACH, and keep the table of iptables that the packet goes through."""
+    IMMEDIATE = "immediate"
+    """No hop: remember with the packet the expression of nftables that gives a verdict."""
+    REJECT = "reject"
+    """No hop: the same, and the verdict is a drop."""
     QUEUE = "queue"
-    """REACH, and tell the journey this one was cloned from that a socket has its clone."""
+    """REACH, and keep the socket, argument 1, that is given the packet; if it is a clone, tell
+    the journey it was cloned from."""
+    REQUEST = "request"
+    """QUEUE, and find out at the end whether the listener refused it."""
+    TAP = "tap"
+    """REACH, and keep the packet socket that sees it."""
+    MERGE = "merge"
+    """REACH, and keep into which packet, argument 1, GRO merges this one."""
     CLONE = "clone"
-    """Entry of skb_clone: remember the parent on this CPU."""
+    """Entry of a function that makes skbs of this one: remember it on this CPU."""
     CLONED = "cloned"
-    """Return of skb_clone: the clone is a journey of its own, with a parent."""
+    """Return of that function: what it made is a journey of its own, with a parent."""
     DROP = "drop"
     """The kfree_skb tracepoint: keep reason and location; the free follows at once."""
     END = "end"
     """A free: append the last hop and hand the record over."""
+    SENT = "sent"
+    """END, if a driver was given the packet and it was seen nowhere since."""
 
 
 class Proof(Enum):
-    """What reaching a function proves about the outcome."""
+    """What reaching a function proves about the outcome. What is reached last, counts."""
 
     NOTHING = 0
     DELIVERED = 1
     CONSUMED = 2
+    TRANSMITTED = 3
+    """Unless another function is reached: a veth, a bridge and a tunnel pass it on."""
+    ABSORBED = 4
+    """Unless another function is reached: GRO could not merge it after all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +128,29 @@ class Probe:
     instead, a hit was missed (a probe cannot fire inside another one on the same CPU)."""
     neighbour: str | None = None
     """Where packets pass that function they pass this one: if it never fires, that is said."""
+    since: str | None = None
+    """Why some kernels lack the function; not having it there is nothing to report."""
+
+    @property
+    def always(self) -> bool:
+        """Whether it is probed whatever layers were chosen."""
+        return self.mission or self.layer is Layer.SKB
+
+
+def _copies(function: str, text: str, since: str | None = None) -> tuple[Probe, Probe]:
+    """A function that makes skbs of one, its argument 1: entry and return."""
+    return (
+        Probe(function, Skb.ARG1, Handler.CLONE, Layer.SKB, text, since=since),
+        Probe(
+            function,
+            Skb.NONE,
+            Handler.CLONED,
+            Layer.SKB,
+            "what it made begins its own journey",
+            attach=Attach.KRETPROBE,
+            since=since,
+        ),
+    )
 
 
 PROBES: tuple[Probe, ...] = (
@@ -109,6 +162,7 @@ PROBES: tuple[Probe, ...] = (
         "the veth driver transmits: what leaves one end of the pair arrives at the other",
         mission=True,
         then="__dev_forward_skb",
+        since="only with the module veth",
     ),
     Probe(
         "__dev_forward_skb",
@@ -155,16 +209,228 @@ PROBES: tuple[Probe, ...] = (
         Skb.AT_ARG1,
         Handler.REACH,
         Layer.BRIDGE,
-        "the bridge takes the frame from its port, learns the sender and looks up the receiver",
+        "the bridge takes the frame from its port",
         mission=True,
+        since="only with the module bridge",
     ),
     Probe(
         "br_forward",
         Skb.ARG2,
-        Handler.HOP,
+        Handler.START,
         Layer.BRIDGE,
         "the bridge sends the frame out of another port",
         mission=True,
+        since="only with the module bridge",
+    ),
+    Probe(
+        "loopback_xmit",
+        Skb.ARG1,
+        Handler.START,
+        Layer.DEVICE,
+        "the loopback device transmits: the packet comes straight back to this namespace",
+    ),
+    Probe(
+        "br_handle_frame_finish",
+        Skb.ARG3,
+        Handler.REACH,
+        Layer.BRIDGE,
+        "the bridge learns the sender and looks up the receiver in its forwarding table",
+        since="only with the module bridge",
+    ),
+    Probe(
+        "br_flood",
+        Skb.ARG2,
+        Handler.REACH,
+        Layer.BRIDGE,
+        "a broadcast, or nobody knows the receiver: the bridge copies the frame to every port",
+        since="only with the module bridge",
+    ),
+    Probe(
+        "br_pass_frame_up",
+        Skb.ARG1,
+        Handler.REACH,
+        Layer.BRIDGE,
+        "the frame is for the bridge itself: up to this namespace's own stack",
+        since="only with the module bridge",
+    ),
+    Probe(
+        "br_dev_xmit",
+        Skb.ARG1,
+        Handler.START,
+        Layer.BRIDGE,
+        "the bridge device itself transmits: it looks up the port",
+        since="only with the module bridge",
+    ),
+    Probe(
+        "br_forward_finish",
+        Skb.ARG3,
+        Handler.REACH,
+        Layer.BRIDGE,
+        "the bridge's forward hooks are passed: on to the port's device",
+        since="only with the module bridge",
+    ),
+    Probe(
+        "nf_hook_slow",
+        Skb.ARG1,
+        Handler.HOOK,
+        Layer.NETFILTER,
+        "a netfilter hook: every table that is registered there is asked",
+    ),
+    Probe(
+        "nft_do_chain",
+        Skb.AT_ARG1,
+        Handler.NFT,
+        Layer.NETFILTER,
+        "a chain of nftables (iptables-nft too) decides",
+        since="only with the module nf_tables",
+    ),
+    Probe(
+        "ipt_do_table",
+        Skb.NONE,
+        Handler.XT,
+        Layer.NETFILTER,
+        "a table of iptables-legacy decides",
+        since="only with the module ip_tables",
+    ),
+    Probe(
+        "ip6t_do_table",
+        Skb.NONE,
+        Handler.XT,
+        Layer.NETFILTER,
+        "a table of ip6tables-legacy decides",
+        since="only with the module ip6_tables",
+    ),
+    *(
+        Probe(
+            function,
+            Skb.NONE,
+            handler,
+            Layer.NETFILTER,
+            "a rule of nftables gives its verdict",
+            since="only with the nftables modules",
+        )
+        for function, handler in (
+            ("nft_immediate_eval", Handler.IMMEDIATE),
+            ("nft_reject_ipv4_eval", Handler.REJECT),
+            ("nft_reject_ipv6_eval", Handler.REJECT),
+            ("nft_reject_inet_eval", Handler.REJECT),
+            ("nft_reject_bridge_eval", Handler.REJECT),
+        )
+    ),
+    Probe(
+        "nf_queue",
+        Skb.ARG1,
+        Handler.REACH,
+        Layer.NETFILTER,
+        "given to a process in user space, which decides",
+    ),
+    Probe(
+        "ip_rcv_core",
+        Skb.ARG1,
+        Handler.REACH,
+        Layer.IP,
+        "IPv4 takes it: header checked, then the route is looked up",
+    ),
+    Probe(
+        "ip6_rcv_core",
+        Skb.ARG1,
+        Handler.REACH,
+        Layer.IP,
+        "IPv6 takes it: header checked, then the route is looked up",
+    ),
+    Probe("ip_local_deliver", Skb.ARG1, Handler.REACH, Layer.IP, "for this namespace itself"),
+    Probe("ip6_input", Skb.ARG1, Handler.REACH, Layer.IP, "for this namespace itself (IPv6)"),
+    Probe(
+        "ip_forward",
+        Skb.ARG1,
+        Handler.REACH,
+        Layer.IP,
+        "for somebody else: this namespace routes it, its TTL goes down by one",
+    ),
+    Probe(
+        "ip6_forward",
+        Skb.ARG1,
+        Handler.REACH,
+        Layer.IP,
+        "for somebody else: this namespace routes it (IPv6), its hop limit goes down by one",
+    ),
+    Probe(
+        "ip_output",
+        Skb.ARG3,
+        Handler.START,
+        Layer.IP,
+        "out of this namespace's IPv4, by the device of its route",
+    ),
+    Probe(
+        "ip6_output",
+        Skb.ARG3,
+        Handler.START,
+        Layer.IP,
+        "out of this namespace's IPv6, by the device of its route",
+    ),
+    Probe(
+        "ip_finish_output2",
+        Skb.ARG3,
+        Handler.REACH,
+        Layer.IP,
+        "the neighbour's Ethernet address is put in front, once it is known",
+    ),
+    Probe(
+        "ip6_finish_output2",
+        Skb.ARG3,
+        Handler.REACH,
+        Layer.IP,
+        "the neighbour's Ethernet address is put in front, once it is known (IPv6)",
+    ),
+    Probe(
+        "__dev_queue_xmit",
+        Skb.ARG1,
+        Handler.START,
+        Layer.QDISC,
+        "to the queueing discipline of the device",
+        segment=Segment.QDISC_WAIT,
+    ),
+    Probe(
+        "net_dev_start_xmit",
+        Skb.NONE,
+        Handler.DRIVER,
+        Layer.DRIVER,
+        "the device's driver is given it to transmit",
+        attach=Attach.RAW_TRACEPOINT,
+        proof=Proof.TRANSMITTED,
+    ),
+    Probe(
+        "napi_gro_receive",
+        Skb.ARG2,
+        Handler.GRO,
+        Layer.NAPI,
+        "a driver has received it and gives it to GRO",
+        alternatives=("gro_receive_skb",),
+        segment=Segment.GRO_WAIT,
+    ),
+    Probe(
+        "skb_gro_receive",
+        Skb.ARG2,
+        Handler.MERGE,
+        Layer.NAPI,
+        "GRO merges it into a packet of the same flow that came before",
+        proof=Proof.ABSORBED,
+    ),
+    Probe(
+        "packet_rcv",
+        Skb.ARG1,
+        Handler.TAP,
+        Layer.TAP,
+        "a packet socket sees it",
+        proof=Proof.DELIVERED,
+    ),
+    Probe(
+        "tpacket_rcv",
+        Skb.ARG1,
+        Handler.TAP,
+        Layer.TAP,
+        "a packet socket with a ring (tcpdump) copies it",
+        proof=Proof.DELIVERED,
     ),
     Probe(
         "arp_rcv",
@@ -181,7 +447,7 @@ PROBES: tuple[Probe, ...] = (
         Handler.REACH,
         Layer.TRANSPORT,
         "ICMP takes it: an echo request is answered from here",
-        proof=Proof.DELIVERED,
+        proof=Proof.CONSUMED,
         final=True,
     ),
     Probe(
@@ -190,7 +456,7 @@ PROBES: tuple[Probe, ...] = (
         Handler.REACH,
         Layer.TRANSPORT,
         "ICMPv6 takes it: echo, neighbour discovery",
-        proof=Proof.DELIVERED,
+        proof=Proof.CONSUMED,
         final=True,
     ),
     Probe(
@@ -199,7 +465,6 @@ PROBES: tuple[Probe, ...] = (
         Handler.REACH,
         Layer.TRANSPORT,
         "TCP takes it and looks for its socket",
-        segment=Segment.SOCKET,
         proof=Proof.DELIVERED,
         final=True,
     ),
@@ -209,7 +474,6 @@ PROBES: tuple[Probe, ...] = (
         Handler.REACH,
         Layer.TRANSPORT,
         "TCP over IPv6 takes it and looks for its socket",
-        segment=Segment.SOCKET,
         proof=Proof.DELIVERED,
         final=True,
     ),
@@ -220,7 +484,6 @@ PROBES: tuple[Probe, ...] = (
         Handler.REACH,
         Layer.TRANSPORT,
         "UDP takes it and looks for its socket",
-        segment=Segment.SOCKET,
         proof=Proof.DELIVERED,
     ),
     Probe(
@@ -229,8 +492,56 @@ PROBES: tuple[Probe, ...] = (
         Handler.REACH,
         Layer.TRANSPORT,
         "UDP over IPv6 takes it and looks for its socket",
+        proof=Proof.DELIVERED,
+    ),
+    Probe(
+        "tcp_add_backlog",
+        Skb.ARG2,
+        Handler.QUEUE,
+        Layer.SOCKET,
+        "a process is busy with the socket: it waits until that one is done",
         segment=Segment.SOCKET,
         proof=Proof.DELIVERED,
+        final=True,
+    ),
+    Probe(
+        "tcp_v4_do_rcv",
+        Skb.ARG2,
+        Handler.QUEUE,
+        Layer.SOCKET,
+        "its TCP socket takes it: acknowledges, and queues what is to be read",
+        segment=Segment.SOCKET,
+        proof=Proof.DELIVERED,
+        final=True,
+    ),
+    Probe(
+        "tcp_v6_do_rcv",
+        Skb.ARG2,
+        Handler.QUEUE,
+        Layer.SOCKET,
+        "its TCP socket takes it: acknowledges, and queues what is to be read (IPv6)",
+        segment=Segment.SOCKET,
+        proof=Proof.DELIVERED,
+        final=True,
+    ),
+    Probe(
+        "tcp_conn_request",
+        Skb.ARG4,
+        Handler.REQUEST,
+        Layer.SOCKET,
+        "a SYN for a listening socket, which answers or, if a queue of it is full, does not",
+        proof=Proof.DELIVERED,
+        final=True,
+    ),
+    Probe(
+        "__udp_enqueue_schedule_skb",
+        Skb.ARG2,
+        Handler.QUEUE,
+        Layer.SOCKET,
+        "put on a UDP socket's receive queue; it waits there until the process reads it",
+        segment=Segment.SOCKET,
+        proof=Proof.DELIVERED,
+        final=True,
     ),
     Probe(
         "__sock_queue_rcv_skb",
@@ -242,27 +553,30 @@ PROBES: tuple[Probe, ...] = (
         proof=Proof.DELIVERED,
         final=True,
     ),
-    Probe(
+    *_copies(
         "skb_clone",
-        Skb.ARG1,
-        Handler.CLONE,
-        Layer.SKB,
         "a second skb for the same bytes: a copy for a tap, a raw socket or another bridge port",
     ),
-    Probe(
-        "skb_clone",
-        Skb.NONE,
-        Handler.CLONED,
-        Layer.SKB,
-        "the clone begins its own journey",
-        attach=Attach.KRETPROBE,
-    ),
+    *_copies("skb_copy", "a second skb with bytes of its own"),
+    *_copies("__pskb_copy_fclone", "a second skb with headers of its own"),
+    *_copies("skb_copy_expand", "a second skb with bytes of its own and more room"),
+    *_copies("__skb_gso_segment", "cut into segments, because the device cannot do it"),
     Probe(
         "kfree_skb",
         Skb.NONE,
         Handler.DROP,
         Layer.SKB,
         "the kernel drops the packet and says why",
+        attach=Attach.RAW_TRACEPOINT,
+    ),
+    # A driver frees what it has sent in its interrupt. That may have come in the middle of a
+    # kprobe, and then no other one fires until it is done; tracepoints do.
+    Probe(
+        "consume_skb",
+        Skb.NONE,
+        Handler.SENT,
+        Layer.DRIVER,
+        "the device has sent it and its driver frees it: the end of its journey",
         attach=Attach.RAW_TRACEPOINT,
     ),
     Probe(
@@ -280,7 +594,42 @@ PROBES: tuple[Probe, ...] = (
         Layer.SKB,
         "a datagram that a process has read is freed: the end of its journey",
     ),
+    # Since 5.19 (commit 68822bdf76f1) the CPU that received it frees it, when it next has time:
+    # that may be long after the capture, and nobody uses the skb in between.
+    Probe(
+        "skb_attempt_defer_free",
+        Skb.ARG1,
+        Handler.END,
+        Layer.SKB,
+        "a process has read it, and another CPU is to free it: the end of its journey",
+        since="only since 5.19",
+    ),
+    # GRO frees so what it has merged: the head is gone into another packet (skb_gro_receive()).
+    Probe(
+        "napi_skb_free_stolen_head",
+        Skb.ARG1,
+        Handler.END,
+        Layer.SKB,
+        "what GRO has merged into another packet is freed: the end of its journey",
+    ),
 )
 
 MISSION: tuple[str, ...] = tuple(p.function for p in PROBES if p.mission)
 """The seven functions, in the order in which a packet meets them first."""
+
+FREES: frozenset[str] = frozenset(
+    p.function for p in PROBES if p.handler in {Handler.END, Handler.SENT}
+)
+"""The functions with which a journey ends."""
+
+LAYERS: tuple[Layer, ...] = tuple(
+    layer for layer in Layer if any(p.layer is layer and not p.always for p in PROBES)
+)
+"""What can be chosen."""
+
+DEFAULT_LAYERS: frozenset[Layer] = frozenset(LAYERS) - {Layer.IP, Layer.QDISC, Layer.NAPI}
+
+
+def chosen(layers: Collection[Layer]) -> tuple[int, ...]:
+    """Positions in PROBES of what is probed if these layers are chosen."""
+    return tuple(i for i, p in enumerate(PROBES) if p.always or p.layer in layers)

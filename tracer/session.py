@@ -17,7 +17,8 @@ from typing import Protocol
 
 from tracer import __version__
 from tracer.correlate import Correlator, Names
-from tracer.model import Capture, Device, Journey, ProbePlace, Summary, Topology
+from tracer.exchanges import Exchanges
+from tracer.model import Capture, Device, Journey, Netns, ProbePlace, Summary, Topology
 from tracer.probes import PROBES
 from tracer.sink import Sink
 from tracer.wire import decode
@@ -60,6 +61,19 @@ class Source(Protocol):
     def reason(self, number: int) -> str:
         """Drop reason's name."""
 
+    def table(self, address: int, handle: int) -> tuple[int, str, str, int | None] | None:
+        """A chain or table of netfilter → (family, table, chain, hook)."""
+
+
+class Places(Protocol):
+    """What namespaces and devices are called; topology.names.Names is the real one."""
+
+    def device(self, inum: int, ifindex: int) -> Device:
+        """The device of that index in that namespace."""
+
+    def netns(self, inum: int) -> Netns:
+        """The namespace of that inode number."""
+
 
 class Session:
     """A capture. ``run`` once; ``stop`` may be called at any time, also from a signal handler."""
@@ -67,14 +81,17 @@ class Session:
     def __init__(
         self,
         source: Source,
-        device: Callable[[int, int], Device],
+        places: Places,
         sink: Sink,
         topology: Topology | None = None,
     ) -> None:
         self._source = source
         self._sink = sink
         self._topology = topology
-        self._correlator = Correlator(Names(device, source.symbol, source.reason))
+        self._correlator = Correlator(
+            Names(places.device, places.netns, source.symbol, source.reason, source.table)
+        )
+        self._exchanges = Exchanges()
         self._stop = threading.Event()
         self._backlog: deque[bytes] = deque()
         self._journeys = 0
@@ -142,7 +159,8 @@ class Session:
         self._hand_over(self._correlator.finish(map(decode, alive)), most)
 
     def _hand_over(self, journeys: Iterable[Journey], most: int | None) -> None:
-        batch = list(journeys)
+        refer = self._exchanges.refer
+        batch = [refer(journey) for journey in journeys]
         if most is not None:
             del batch[max(most - self._journeys, 0) :]
         if not batch:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from tracer.errors import DecodeError
 
-SLOTS = 16
-HEADER_BYTES = 80
+SLOTS = 48
+HEADER_BYTES = 120
 NO_REASON = 0xFFFFFFFF
 
 # flags of a hop
@@ -23,11 +23,36 @@ AGE_KNOWN = 0x02
 LAST = 0x01
 CLONE_QUEUED = 0x02
 END_MISSED = 0x04
+FROM_QUEUE = 0x08
 
 # kinds of a note
 NOTE_CLONE = 1
 NOTE_DROP = 2
+NOTE_STATE = 3
+NOTE_IP = 4
+NOTE_SRC6 = 5
+NOTE_DST6 = 6
+NOTE_ETH = 7
+NOTE_TABLE = 8
+NOTE_SOCKET = 9
+NOTE_TASK = 10
+NOTE_TASK_NETNS = 11
+NOTE_MERGED = 12
+NOTE_RULE = 13
+NOTE_BACKLOG = 14
+NOTE_PORT = 15
+NOTE_INET = 16
+NOTE_SOCK = 17
+NOTE_LISTENER = 18
 _NOTE = 0xFF
+
+# state bits
+STATE_KNOWN = 0x8000
+STATE_CSUM = 0x0003
+STATE_CTINFO = 0x001C
+STATE_CT = 0x0020
+STATE_SK = 0x0040
+STATE_REFDST = 0x0080
 
 LOSSES = ("ring_full", "table_full", "end_missed", "clone_missed", "hop_limit")
 """The kernel program's loss counters, in the order of its ``enum lost``.
@@ -39,7 +64,7 @@ LOSSES = ("ring_full", "table_full", "end_missed", "clone_missed", "hop_limit")
 ``hop_limit``: hops of packets that passed more probes than a journey may have.
 """
 
-FIXED = struct.Struct(f"=QQQQHBBHHBB6x{HEADER_BYTES}s")
+FIXED = struct.Struct(f"=QQQQHBBHHBBHH2xIIII{HEADER_BYTES}s")
 SLOT = struct.Struct("=IBBHIIII")
 RECORD_MAX = FIXED.size + SLOTS * SLOT.size
 
@@ -63,7 +88,8 @@ class Note(NamedTuple):
     kind: int
     value: int
     word: int = 0
-    cpu: int = 0
+    half: int = 0
+    more: int = 0
 
 
 class Record(NamedTuple):
@@ -79,6 +105,13 @@ class Record(NamedTuple):
     """skb->protocol as it lies in memory: network byte order."""
     vlan_tci: int | None
     l2_len: int
+    tc_index: int
+    state: int
+    """State bits; without STATE_KNOWN this and the fields beside it were not looked at."""
+    mark: int
+    priority: int
+    hash: int
+    classid: int
     headers: bytes
     slots: tuple[HopSlot | Note, ...]
 
@@ -87,9 +120,8 @@ def decode(data: bytes) -> Record:
     """The record these bytes are. DecodeError if they are none."""
     if len(data) < FIXED.size:
         raise DecodeError(f"a record of {len(data)} bytes is shorter than its fixed part")
-    (id_, parent, skb, base_ns, chunk, count, flags, protocol, tci, has_vlan, l2_len, headers) = (
-        FIXED.unpack_from(data)
-    )
+    fixed = FIXED.unpack_from(data)
+    id_, parent, skb, base_ns, chunk, count, flags, protocol, tci, has_vlan = fixed[:10]
     if count > SLOTS or len(data) < FIXED.size + count * SLOT.size:
         raise DecodeError(f"a record of {len(data)} bytes cannot hold {count} slots")
     end = FIXED.size + count * SLOT.size
@@ -97,22 +129,11 @@ def decode(data: bytes) -> Record:
     slots: list[HopSlot | Note] = [
         new(HopSlot, raw)
         if raw[1] != _NOTE
-        else Note(kind=raw[2], value=raw[5] << 32 | raw[4], word=raw[0], cpu=raw[3])
+        else Note(raw[2], raw[5] << 32 | raw[4], raw[0], raw[3], raw[7] << 32 | raw[6])
         for raw in SLOT.iter_unpack(data[FIXED.size : end])
     ]
-    return Record(
-        id_,
-        parent,
-        skb,
-        base_ns,
-        chunk,
-        flags,
-        struct.pack("=H", protocol),
-        tci if has_vlan else None,
-        l2_len,
-        headers,
-        tuple(slots),
-    )
+    told = (id_, parent, skb, base_ns, chunk, flags, struct.pack("=H", protocol))
+    return Record._make((*told, tci if has_vlan else None, *fixed[10:], tuple(slots)))
 
 
 def encode(record: Record) -> bytes:
@@ -129,13 +150,21 @@ def encode(record: Record) -> bytes:
         record.vlan_tci or 0,
         record.vlan_tci is not None,
         record.l2_len,
+        record.tc_index,
+        record.state,
+        record.mark,
+        record.priority,
+        record.hash,
+        record.classid,
         record.headers,
     )
     return fixed + b"".join(
         SLOT.pack(*slot)
         if isinstance(slot, HopSlot)
-        else SLOT.pack(
-            slot.word, _NOTE, slot.kind, slot.cpu, slot.value & 0xFFFFFFFF, slot.value >> 32, 0, 0
-        )
+        else SLOT.pack(slot.word, _NOTE, slot.kind, slot.half, *_halves(slot.value, slot.more))
         for slot in record.slots
     )
+
+
+def _halves(*values: int) -> list[int]:
+    return [half for value in values for half in (value & 0xFFFFFFFF, value >> 32)]

@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from tracer.export.trace_reader import TraceReader
-from tracer.model import Journey, Outcome
-from tracer.probes import MISSION, PROBES, Attach
+from tracer.model import Journey, Layer, Outcome
+from tracer.probes import LAYERS, MISSION, PROBES, Attach, chosen
 from tracer.topology.build import standing
 from tracer.topology.spec import LABS
 
 FLOODS, REQUESTS = 4, 4000
+LAYER_FLOODS, LAYER_REQUESTS = 2, 2000
+"""For each layer: shorter, there are many."""
 CLIENT, SERVER_IP = "skbtrace-c1", "172.17.0.3"
 IDLE_S = 10
 HOUSE = Path(__file__).parents[2]
@@ -34,18 +36,18 @@ def say(text: str) -> None:
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
-def floods() -> dict[str, Any]:
+def floods(count: int = FLOODS, requests: int = REQUESTS) -> dict[str, Any]:
     """Round trips in ms: the floods' minima, averaged, and the median of their averages.
 
     ping tells thousandths of a millisecond, which here is several percent: hence the average.
     """
     minima, averages = [], []
-    for _ in range(FLOODS):
+    for _ in range(count):
         out = subprocess.check_output(
-            ["ip", "netns", "exec", CLIENT, "ping", "-f", "-q", "-c", str(REQUESTS), SERVER_IP],
+            ["ip", "netns", "exec", CLIENT, "ping", "-f", "-q", "-c", str(requests), SERVER_IP],
             text=True,
         )
-        assert f"{REQUESTS} received" in out, out
+        assert f"{requests} received" in out, out
         found = re.search(r"= ([\d.]+)/([\d.]+)/", out)
         assert found is not None
         minima.append(float(found[1]))
@@ -65,11 +67,17 @@ def usage(pid: int) -> tuple[float, int]:
     return (int(stat[11]) + int(stat[12])) / _TICKS, int(peak[1])
 
 
-def ours(trace: Path) -> dict[str, Any]:
+SAME = (Layer.TRANSPORT, Layer.SOCKET)
+"""Layers whose functions pwru is given too."""
+
+
+def ours(*args: str, idle_s: int = 0, short: bool = False) -> dict[str, Any]:
     """The real command, writing a trace while the floods run."""
-    inside = Path("/tmp/bench-inside.json")
-    command = [sys.executable, "-m", "tracer", "--topology", "docker0", "-q", "-w", str(trace)]
-    measure = [sys.executable, "-m", "tests.bench.guest", str(inside)]
+    inside, trace = Path("/tmp/bench-inside.json"), Path("/tmp/bench-trace.json")
+    command = [sys.executable, "-m", "tracer", "--topology", "docker0", "-q", "-f", "-w"]
+    command += [str(trace), *args]
+    measure = [sys.executable, "-m", "tests.bench.guest", str(inside), str(idle_s)]
+    measure += [str(LAYER_FLOODS), str(LAYER_REQUESTS)] if short else []
     began = time.monotonic()
     done = subprocess.run([*command, "--", *measure], cwd=HOUSE, check=False)
     ended = time.monotonic()
@@ -80,14 +88,14 @@ def ours(trace: Path) -> dict[str, Any]:
     return figures | check(trace)
 
 
-def while_traced(result: Path) -> None:
+def while_traced(result: Path, idle_s: int, *flood: int) -> None:
     """What runs behind ``--``: it begins when every probe is attached; its parent is the tracer."""
     figures: dict[str, Any] = {"ready": time.monotonic()}
     tracer = os.getppid()
     before = usage(tracer)[0]
-    time.sleep(IDLE_S)
-    figures["idle_cpu"] = (usage(tracer)[0] - before) / IDLE_S
-    figures["round_trip"] = floods()
+    time.sleep(idle_s)
+    figures["idle_cpu"] = (usage(tracer)[0] - before) / max(idle_s, 1)
+    figures["round_trip"] = floods(*flood)
     figures["cpu_s"], figures["peak_kb"] = usage(tracer)
     figures["stopped"] = time.monotonic()
     result.write_text(json.dumps(figures))
@@ -99,7 +107,8 @@ def attach_seconds() -> tuple[float, float]:
     """
     program = (
         "import time; from tracer.kernel.source import KernelSource\n"
-        "began = time.monotonic(); source = KernelSource(scope=()); source.start()\n"
+        f"began = time.monotonic(); source = KernelSource((), {[*map(str, SAME)]}, changes=False)\n"
+        "source.start()\n"
         "print(time.monotonic() - began, flush=True); source.close()"
     )
     began = time.monotonic()
@@ -117,7 +126,7 @@ def check(trace: Path) -> dict[str, Any]:
     """Whether every packet of the floods is one whole journey, and nothing was lost."""
     there = [*MISSION, *MISSION[:5], "icmp_rcv", "skb_release_head_state"]
     back = [*there[:12], "skb_clone", *there[12:]]
-    expected = {8: there, 0: back}
+    expected = {8: (there, Outcome.CONSUMED), 0: (back, Outcome.DELIVERED)}
     whole: dict[tuple[int | None, ...], int] = {}
     odd = 0
     with trace.open("rb") as stream:
@@ -141,17 +150,22 @@ def check(trace: Path) -> dict[str, Any]:
     }
 
 
-def _is_whole(journey: Journey, expected: dict[int, list[str]]) -> bool:
-    functions = [hop.function for hop in journey.hops]
-    return journey.outcome is Outcome.DELIVERED and functions == expected.get(
-        journey.flow.icmp_type or 0
-    )
+_COUNTED = {*MISSION, "icmp_rcv", "skb_clone", "skb_release_head_state"}
+
+
+def _is_whole(journey: Journey, expected: dict[int, tuple[list[str], Outcome]]) -> bool:
+    functions = [hop.function for hop in journey.hops if hop.function in _COUNTED]
+    return (functions, journey.outcome) == expected.get(journey.flow.icmp_type or 0)
 
 
 def pwru(program: str) -> dict[str, Any]:
     """pwru on the same functions, telling of each packet what skbtrace tells."""
     functions = "|".join(
-        dict.fromkeys(p.function for p in PROBES if p.attach is not Attach.RAW_TRACEPOINT)
+        dict.fromkeys(
+            PROBES[i].function
+            for i in chosen(SAME)
+            if PROBES[i].attach is not Attach.RAW_TRACEPOINT
+        )
     )
     log = Path("/tmp/pwru.out")
     began = time.monotonic()
@@ -190,7 +204,7 @@ def pwru(program: str) -> dict[str, Any]:
 
 def main() -> None:
     if len(sys.argv) > 1:
-        while_traced(Path(sys.argv[1]))
+        while_traced(Path(sys.argv[1]), *map(int, sys.argv[2:]))
         return
     peer = os.environ.get("SKBTRACE_PWRU")
     figures: dict[str, Any] = {"kernel": os.uname().release, "cpus": os.cpu_count()}
@@ -203,7 +217,15 @@ def main() -> None:
         say(f"{FLOODS} floods of {REQUESTS} echo requests, untraced")
         figures["untraced"] = floods()
         say("the same, traced to a file")
-        figures["skbtrace"] = ours(Path("/tmp/bench-trace.json"))
+        figures["skbtrace"] = ours(idle_s=IDLE_S)
+        say("the same, with the functions that the peer is given")
+        figures["same"] = ours("--layers", ",".join(SAME), "--no-changes")
+        figures["layers"] = {}
+        for name in ("none", *LAYERS, "changes", "all"):
+            layers = "none" if name == "changes" else name
+            changes = "--changes" if name in {"changes", "all"} else "--no-changes"
+            say(f"the same, with {name}")
+            figures["layers"][name] = ours("--layers", layers, changes, short=True)
         say("compile and attach alone")
         figures["attach_s"], figures["attach_whole_s"] = min(attach_seconds() for _ in range(2))
         say("the same, untraced again")

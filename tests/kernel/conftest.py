@@ -150,11 +150,15 @@ def lab() -> Iterator[None]:
         skbtrace("lab", "down")
 
 
-def capture(folder: Path, command: str, *args: str) -> Trace:
-    """Trace docker0 while a shell command runs; nothing may be lost."""
+def capture(folder: Path, command: str, *, layers: str = "transport,socket") -> Trace:
+    """Trace docker0 while a shell command runs; nothing may be lost.
+
+    The seven functions are always there. What all layers show is told in paths.py.
+    """
     path = folder / "trace.json"
     skbtrace(
-        "--topology", "docker0", "-q", "-f", "-w", str(path), *args, "--", "sh", "-ec", command
+        *("--topology", "docker0", "--layers", layers, "-q", "-f", "-w", str(path)),
+        *("--", "sh", "-ec", command),
     )
     trace = Trace(path)
     assert not any(trace.summary.lost.values()), trace.summary.lost

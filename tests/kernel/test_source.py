@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.kernel.conftest import C1, C1_IP, C2_IP, sh
+from tracer import probes
 from tracer.correlate import Correlator, Names
-from tracer.kernel import program, source
+from tracer.kernel import definitions, source
 from tracer.kernel.source import KernelSource
-from tracer.model import Device, Journey, Netns, Outcome
+from tracer.model import Device, Journey, Layer, Netns, Outcome
 from tracer.probes import PROBES, Probe
 from tracer.wire import decode
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("lab")]
 
 HERE = Device(Netns(1, "host"), 1, "x")
+LAYERS = (Layer.TRANSPORT, Layer.SOCKET)
 REQUESTS = 53
 
 
@@ -26,7 +28,9 @@ class Capture:
 
     def __init__(self, source: KernelSource) -> None:
         self.source = source
-        self.correlator = Correlator(Names(lambda _n, _i: HERE, source.symbol, source.reason))
+        self.correlator = Correlator(
+            Names(lambda *_: HERE, lambda _: HERE.netns, source.symbol, source.reason, source.table)
+        )
         self.journeys: list[Journey] = []
 
     def ping(self, count: int = REQUESTS, *, read: bool = True) -> None:
@@ -63,7 +67,7 @@ def start() -> Iterator[Callable[[], Capture]]:
     sources: list[KernelSource] = []
 
     def begin() -> Capture:
-        sources.append(KernelSource())
+        sources.append(KernelSource(layers=LAYERS))
         sources[-1].start()
         return Capture(sources[-1])
 
@@ -75,7 +79,7 @@ def start() -> Iterator[Callable[[], Capture]]:
 def test_a_ring_buffer_that_nobody_reads_loses_journeys_and_counts_them(
     start: Callable[[], Capture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(program, "RING_PAGES", 4)
+    monkeypatch.setattr(definitions, "RING_PAGES", 4)
     capture = start()
     capture.ping(read=False)
     capture.stop()
@@ -91,7 +95,7 @@ def test_a_ring_buffer_that_nobody_reads_loses_journeys_and_counts_them(
 def test_a_full_table_follows_no_more_packets_and_counts_them(
     start: Callable[[], Capture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(program, "LIVE_MAX", 1)
+    monkeypatch.setattr(definitions, "LIVE_MAX", 1)
     capture = start()
     capture.ping()
     capture.stop()
@@ -138,8 +142,8 @@ def test_a_function_this_kernel_does_not_have_is_named_and_the_rest_goes_on(
 ) -> None:
     missing = Probe("br_teleport", PROBES[0].skb, PROBES[7].handler, PROBES[0].layer, "no such one")
     table = (*PROBES, missing)
-    monkeypatch.setattr(program, "PROBES", table)
-    monkeypatch.setattr(source, "PROBES", table)
+    for module in (probes, definitions, source):
+        monkeypatch.setattr(module, "PROBES", table)
     traced = KernelSource()
     try:
         places = {place.function: place for place in traced.start()}
@@ -155,6 +159,6 @@ def test_a_program_that_does_not_compile_is_one_error_with_the_compilers_words(
 ) -> None:
     from tracer.errors import SkbtraceError
 
-    monkeypatch.setattr(program, "LIVE_MAX", "nonsense")
+    monkeypatch.setattr(definitions, "LIVE_MAX", "nonsense")
     with pytest.raises(SkbtraceError, match="does not compile"):
         KernelSource().start()

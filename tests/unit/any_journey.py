@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import strategies as st
 
 from tracer.model import (
     Branch,
     Capture,
+    Change,
     Device,
     Drop,
     Flow,
@@ -16,9 +19,14 @@ from tracer.model import (
     Netns,
     Outcome,
     ProbePlace,
+    Reference,
     Segment,
+    Socket,
+    State,
     Summary,
+    Task,
     Topology,
+    Verdict,
 )
 from tracer.text import printable
 
@@ -31,8 +39,7 @@ functions = st.sampled_from(
 )
 netnses = st.builds(Netns, inum=counts, name=st.sampled_from(["host", "c1"]) | names)
 devices = st.builds(Device, netns=netnses, ifindex=counts, ifname=names)
-flows = st.builds(
-    Flow,
+_flow_members: Any = dict(  # noqa: C408 (names, not strings)
     proto=st.sampled_from(["icmp", "icmpv6", "tcp", "udp", "arp", "ipv4-89", "0x88cc"]) | names,
     src=st.none() | st.just("2001:db8::1") | names,
     dst=st.none() | names,
@@ -52,8 +59,59 @@ flows = st.builds(
     icmp_seq=st.none() | counts,
     arp_op=st.none() | st.sampled_from(["request", "reply", "9"]) | names,
 )
+flows = st.builds(
+    Flow, **_flow_members, about=st.none() | st.builds(Flow, **_flow_members, about=st.none())
+)
 drops = st.builds(
-    Drop, reason=st.none() | names, function=st.none() | names, offset=st.integers(0, 2**20)
+    Drop,
+    reason=st.none() | names,
+    function=st.none() | names,
+    offset=st.integers(0, 2**20),
+    state=st.dictionaries(st.just("backlog_len") | names, counts, max_size=3).map(
+        lambda state: tuple(state.items())
+    ),
+)
+verdicts = st.builds(
+    Verdict,
+    family=st.sampled_from(["ipv4", "bridge"]) | names,
+    hook=st.sampled_from(["PRE_ROUTING", "FORWARD"]) | names,
+    verdict=st.none() | st.sampled_from(["accept", "drop", "stolen", "queue"]) | names,
+    table=st.none() | names,
+    chain=st.none() | names,
+    rule=st.none() | counts,
+)
+sockets = st.builds(
+    Socket,
+    netns=netnses,
+    family=st.just("inet") | names,
+    type=st.just("dgram") | names,
+    proto=st.just("udp") | names,
+)
+tasks = st.builds(Task, pid=counts, comm=st.just("ping") | names, netns=st.none() | netnses)
+states = st.builds(
+    State,
+    mark=counts,
+    priority=counts,
+    tc_index=counts,
+    classid=counts,
+    hash=counts,
+    ct=st.none() | st.just("established") | names,
+    csum=st.sampled_from(["none", "partial"]) | names,
+    sk=st.booleans(),
+    refdst=st.booleans(),
+) | st.just(State())
+_changed = st.none() | counts | st.booleans() | names
+changes = st.builds(
+    Change,
+    field=st.sampled_from(["src", "dport", "ttl", *State._fields]) | names,
+    old=_changed,
+    new=_changed,
+)
+references = st.builds(
+    Reference,
+    kind=st.sampled_from(["answers", "reports", "repeats"]) | names,
+    id=names,
+    after_ns=moments,
 )
 
 
@@ -74,6 +132,10 @@ def hops_of(draw: st.DrawFn, least: int = 0) -> tuple[Hop, ...]:
                 segment=draw(st.none() | st.sampled_from(Segment)),
                 to_cpu=draw(st.none() | counts),
                 already_running=draw(st.none() | st.booleans()),
+                verdict=draw(st.none() | verdicts),
+                socket=draw(st.none() | sockets),
+                task=draw(st.none() | tasks),
+                changes=tuple(draw(st.lists(changes, max_size=3))),
             )
         )
     return tuple(hops)
@@ -95,6 +157,9 @@ def journeys(draw: st.DrawFn, least_hops: int = 0) -> Journey:
         drop=draw(st.none() | drops),
         damage=draw(st.none() | names),
         branches=tuple(draw(st.lists(branches, max_size=3))),
+        state=draw(st.none() | states),
+        absorbed_into=draw(st.none() | names),
+        references=tuple(draw(st.lists(references, max_size=2))),
     )
 
 

@@ -7,9 +7,11 @@ enough to be checked by eye.
 
 from __future__ import annotations
 
+from tracer.explain import Explanation
 from tracer.model import (
     Branch,
     Capture,
+    Change,
     Device,
     Drop,
     Flow,
@@ -18,8 +20,14 @@ from tracer.model import (
     Netns,
     Outcome,
     ProbePlace,
+    Reference,
+    Segment,
+    Socket,
+    State,
     Summary,
+    Task,
     Topology,
+    Verdict,
 )
 from tracer.probes import PROBES
 
@@ -36,7 +44,14 @@ ETH0_C2 = Device(C2, 6, "eth0")
 C1_IP, C2_IP = "172.17.0.2", "172.17.0.3"
 C1_MAC, C2_MAC = "02:42:ac:11:00:02", "02:42:ac:11:00:03"
 
-_SEGMENT = {p.function: p.segment for p in PROBES}
+_SEGMENT = {
+    "enqueue_to_backlog": Segment.SOFTIRQ_WAIT,
+    "process_backlog": Segment.BACKLOG_WAIT,
+    "__dev_queue_xmit": Segment.QDISC_WAIT,
+    "napi_gro_receive": Segment.GRO_WAIT,
+    "tcp_v4_rcv": Segment.SOCKET,
+    "__sock_queue_rcv_skb": Segment.SOCKET,
+}
 _ADDRESS = 0xFFFF_9A3B_0417_2E00
 
 Step = tuple[str, Device | None, int, int, int]
@@ -56,7 +71,7 @@ def _hops(
                 cpu=cpu,
                 device=device,
                 len=length,
-                segment=None if last else _SEGMENT[function],
+                segment=None if last else _SEGMENT.get(function, Segment.WORK),
                 to_cpu=(cpu if to_cpu is None else to_cpu)
                 if function == "enqueue_to_backlog"
                 else None,
@@ -110,8 +125,9 @@ REQUEST = Journey(
             already_running=True,
         ),
     ),
-    outcome=Outcome.DELIVERED,
+    outcome=Outcome.CONSUMED,
     proof="icmp_rcv",
+    state=State(),
 )
 """The ping, c1 to c2: it changes CPU once, and once waits behind others in a running call."""
 
@@ -142,6 +158,7 @@ REPLY = Journey(
     outcome=Outcome.DELIVERED,
     proof="__sock_queue_rcv_skb",
     branches=(Branch("13", 12),),
+    references=(Reference("answers", "11", 26_877),),
 )
 """The pong: a clone goes to ping's raw socket, the packet itself is nobody's after that."""
 
@@ -351,6 +368,143 @@ DAMAGED = Journey(
     damage="chunk 1 missing",
 )
 
+UPLINK = Device(HOST, 2, "uplink")
+OUTSIDE = "203.0.113.7"
+
+
+def _with(
+    hops: tuple[Hop, ...],
+    *,
+    verdict: dict[int, Verdict] | None = None,
+    task: dict[int, Task] | None = None,
+    socket: dict[int, Socket] | None = None,
+    changes: dict[int, tuple[Change, ...]] | None = None,
+) -> tuple[Hop, ...]:
+    """Hops with more known of them, by their number."""
+    return tuple(
+        hop._replace(
+            verdict=(verdict or {}).get(n),
+            task=(task or {}).get(n),
+            socket=(socket or {}).get(n),
+            changes=(changes or {}).get(n, ()),
+        )
+        for n, hop in enumerate(hops)
+    )
+
+
+NAT = Journey(
+    id="80",
+    parent=None,
+    skb=_ADDRESS + 0x900,
+    flow=DROPPED.flow._replace(dst=OUTSIDE, ip_id=100),
+    start_ns=1_235_000_000_000,
+    hops=_with(
+        _hops(
+            ("veth_xmit", ETH0_C1, 0, 0, 74),
+            ("__dev_forward_skb", ETH0_C1, 0, 9, 74),
+            ("enqueue_to_backlog", VETHC1, 0, 28, 60),
+            ("process_backlog", VETHC1, 0, 51, 60),
+            ("__netif_receive_skb_core", VETHC1, 0, 55, 60),
+            ("br_handle_frame", VETHC1, 0, 68, 60),
+            ("nf_hook_slow", VETHC1, 0, 74, 60),
+            ("__netif_receive_skb_core", DOCKER0, 0, 89, 60),
+            ("ip_rcv", DOCKER0, 0, 97, 60),
+            ("nf_hook_slow", DOCKER0, 0, 101, 60),
+            ("ip_forward", DOCKER0, 0, 139, 60),
+            ("nf_hook_slow", DOCKER0, 0, 144, 60),
+            ("nft_do_chain", DOCKER0, 0, 149, 60),
+            ("ip_output", DOCKER0, 0, 168, 60),
+            ("nf_hook_slow", UPLINK, 0, 173, 60),
+            ("nft_do_chain", UPLINK, 0, 180, 60),
+            ("__dev_queue_xmit", UPLINK, 0, 231, 74),
+            ("net_dev_start_xmit", UPLINK, 0, 310, 74),
+            ("skb_release_head_state", UPLINK, 1, 402, 74),
+            already_running=False,
+        ),
+        verdict={
+            6: Verdict("bridge", "PRE_ROUTING", "accept"),
+            9: Verdict("ipv4", "PRE_ROUTING", "accept"),
+            11: Verdict("ipv4", "FORWARD", "accept"),
+            12: Verdict("ipv4", "FORWARD", "accept", "filter", "FORWARD"),
+            14: Verdict("ipv4", "POST_ROUTING", "accept"),
+            15: Verdict("ipv4", "POST_ROUTING", "accept", "nat", "POSTROUTING"),
+        },
+        task={0: Task(164, "curl")},
+        changes={
+            1: (Change("sk", True, False), Change("priority", 3, 0)),
+            9: (Change("ct", None, "new"),),
+            10: (Change("ttl", 64, 63),),
+            15: (Change("src", C1_IP, "198.51.100.1"), Change("sport", 51234, 1027)),
+            16: (Change("eth_src", C1_MAC, "02:00:00:00:00:0a"), Change("eth_dst", C2_MAC, None)),
+        },
+    ),
+    outcome=Outcome.TRANSMITTED,
+    proof="net_dev_start_xmit",
+    state=State(priority=3, csum="partial", sk=True, hash=0x5BD1E995),
+)
+"""From the container to the outside: forwarded, masqueraded, out of the uplink."""
+
+NFT_DROPPED = NAT._replace(
+    id="81",
+    skb=_ADDRESS + 0xA00,
+    hops=(
+        *NAT.hops[:12],
+        NAT.hops[12]._replace(
+            verdict=Verdict("ipv4", "FORWARD", "drop", "filter", "FORWARD", rule=4)
+        ),
+        *_hops(("skb_release_head_state", DOCKER0, 0, 161, 60)),
+    ),
+    outcome=Outcome.DROPPED,
+    proof="kfree_skb",
+    drop=Drop("NETFILTER_DROP", "nft_do_chain", 0x1F2, (("forwarding", 1), ("mtu", 1500))),
+    state=State(mark=7, priority=3, classid=0x100001, sk=True),
+)
+"""The same, but a rule of nftables has something against it."""
+
+ABSORBED = TCP._replace(
+    id="82",
+    skb=_ADDRESS + 0xB00,
+    hops=_hops(
+        ("napi_gro_receive", UPLINK, 1, 0, 1448),
+        ("skb_release_head_state", UPLINK, 1, 61, 1448),
+    ),
+    outcome=Outcome.ABSORBED,
+    proof="skb_gro_receive",
+    absorbed_into="20",
+    references=(Reference("repeats", "9", 204_000_000),),
+)
+"""A segment from the network card that GRO merged into the one before."""
+
+READ = UDP._replace(
+    id="83",
+    skb=_ADDRESS + 0xC00,
+    hops=_with(
+        UDP.hops,
+        task={0: Task(201, "nc", C2), 14: Task(177, "socat")},
+        socket={13: Socket(C2, "inet", "dgram", "udp")},
+        changes={
+            1: (
+                Change("mark", 7, 0),
+                Change("priority", 3, 0),
+                Change("tc_index", 1, 0),
+                Change("hash", 0x9E3779B9, 0),
+                Change("refdst", True, False),
+            )
+        },
+    ),
+    state=State(mark=7, priority=3, tc_index=1, hash=0x9E3779B9, sk=True, refdst=True),
+)
+"""A datagram to a process that reads it; what the way into another namespace takes off it."""
+
+UNREACHABLE = REPLY._replace(
+    id="84",
+    skb=_ADDRESS + 0xD00,
+    flow=echo(0, C2_IP, C1_IP)._replace(icmp_type=3, icmp_code=3, icmp_id=None, icmp_seq=None),
+    branches=(Branch("85", 5), Branch("86", 12), Branch("87", 12)),
+    references=(Reference("reports", "40", 31_000),),
+)
+"""An ICMP error about a datagram; several processes look at what arrives."""
+
 ALL = {
     "request": REQUEST,
     "reply": REPLY,
@@ -362,7 +516,24 @@ ALL = {
     "arp-flooded": ARP_FLOODED,
     "unfinished": UNFINISHED,
     "damaged": DAMAGED,
+    "nat": NAT,
+    "nft-dropped": NFT_DROPPED,
+    "absorbed": ABSORBED,
+    "read": READ,
+    "unreachable": UNREACHABLE,
 }
+
+
+def explained(journey: Journey, _path_of: object = None) -> Explanation | None:
+    """What ``tracer.explain`` might say, so that the goldens do not hang on its wording."""
+    if journey.id != NFT_DROPPED.id:
+        return None
+    return Explanation(
+        "Rule 4 of chain FORWARD in table filter (ip) of namespace host told netfilter to drop it.",
+        "Forwarding is on for docker0; its MTU is 1500.",
+        "nsenter --net=/run/netns/host nft -a list chain ip filter FORWARD",
+    )
+
 
 _SUFFIXED = {"__netif_receive_skb_core": "__netif_receive_skb_core.constprop.0"}
 
@@ -395,7 +566,15 @@ SUMMARY = Summary(
     journeys=len(ALL),
     hops=sum(len(j.hops) for j in ALL.values()),
     lost={"ring_full": 0, "table_full": 0, "end_missed": 1},
-    outcomes={"delivered": 5, "consumed": 2, "dropped": 1, "unfinished": 1, "damaged": 1},
+    outcomes={
+        "delivered": 6,
+        "transmitted": 1,
+        "consumed": 3,
+        "absorbed": 1,
+        "dropped": 2,
+        "unfinished": 1,
+        "damaged": 1,
+    },
     hits={"veth_xmit": 14},
     silent=("udpv6_rcv",),
 )

@@ -12,9 +12,10 @@ import click
 import pytest
 
 from tracer import __version__
-from tracer.cli import COMMANDS, run
+from tracer.cli import COMMANDS, options, run
 from tracer.cli.trace import trace
 from tracer.errors import PrerequisiteError, TopologyError
+from tracer.probes import DEFAULT_LAYERS, LAYERS
 
 HOUSE = Path(__file__).parents[2]
 
@@ -170,3 +171,8 @@ def test_help_is_fast() -> None:
         )
         best = min(best, time.monotonic() - began)
     assert best < 0.15
+
+
+def test_the_layers_that_help_names_are_those_there_are() -> None:
+    assert options.NAMES.split(", ") == list(LAYERS)
+    assert options.DEFAULT.split(", ") == [name for name in LAYERS if name in DEFAULT_LAYERS]

@@ -17,7 +17,17 @@ from tests.unit.journeys import ALL, CAPTURE, SUMMARY
 from tracer.cli.schema import schema
 from tracer.export.trace import SCHEMA, VERSION
 from tracer.export.trace_writer import TraceWriter
-from tracer.model import Capture, Flow, Journey, Outcome, Segment
+from tracer.model import (
+    Capture,
+    Change,
+    Flow,
+    Journey,
+    Outcome,
+    Reference,
+    Segment,
+    State,
+    Verdict,
+)
 
 PUBLISHED = json.loads(SCHEMA.read_text(encoding="utf-8"))
 
@@ -101,7 +111,12 @@ def test_the_schema_knows_the_model() -> None:
     journey, hop = PUBLISHED["$defs"]["journey"], PUBLISHED["$defs"]["hop"]
     assert journey["properties"]["outcome"]["enum"] == [o.value for o in Outcome]
     assert hop["properties"]["segment"]["enum"] == [s.value for s in Segment]
-    assert tuple(PUBLISHED["$defs"]["flow"]["properties"]) == Flow._fields
+    named = {"flow": Flow._fields, "state": State._fields}
+    named |= {"verdict": Verdict._fields, "change": Change._fields}
+    for name, fields in named.items():
+        assert tuple(PUBLISHED["$defs"][name]["properties"]) == fields
+    references = journey["properties"]["references"]["items"]
+    assert tuple(references["properties"]) == Reference._fields
 
 
 def test_the_command_prints_it() -> None:

@@ -15,7 +15,7 @@ from tracer.errors import TraceFileError
 from tracer.export import trace_reader
 from tracer.export.trace_reader import TraceReader
 from tracer.export.trace_writer import TraceWriter
-from tracer.model import Capture, Journey, Summary
+from tracer.model import Capture, Journey, State, Summary, Verdict
 
 
 def trace(capture: Capture, journeys: list[Journey], summary: Summary | None) -> bytes:
@@ -159,6 +159,13 @@ def test_one_clear_sentence_for_each_kind_of_wrong(content: bytes, sentence: str
         (("flow", "proto"), None, "has no text in 'proto'"),
         (("flow", "icmp_id"), "7", "has no whole number in 'icmp_id'"),
         (("branches",), [{"id": "9", "hop": -1}], "has no whole number in 'hop'"),
+        (("references",), [{"kind": "answers", "id": "3"}], "has no whole number in 'after_ns'"),
+        (("state",), {"ct": 1}, "has no text in 'ct'"),
+        (("state",), {"sk": 1}, "has neither true nor false in 'sk'"),
+        (("hops", 0, "verdict"), {"hook": "FORWARD"}, "has no text in 'family'"),
+        (("hops", 0, "socket"), {}, "has no whole number in 'netns_inum'"),
+        (("hops", 0, "task"), {"pid": "1", "comm": "x"}, "has no whole number in 'pid'"),
+        (("hops", 0, "changes"), [{"field": "ttl", "old": []}], "has no plain value in 'old'"),
     ],
 )
 def test_a_journey_with_a_wrong_member_is_refused_by_line_and_member(
@@ -174,6 +181,23 @@ def test_a_journey_with_a_wrong_member_is_refused_by_line_and_member(
     assert journeys == []
 
 
+def test_equal_verdicts_are_one_object() -> None:
+    verdict = Verdict("ipv4", "FORWARD", "accept", "filter", "FORWARD")
+    hops = [h._replace(verdict=Verdict(*verdict)) for h in REQUEST.hops[:2]]
+    content = trace(CAPTURE, [REQUEST._replace(hops=tuple(hops))], None)
+    first, second = next(iter(TraceReader(io.BytesIO(content), "t.json"))).hops
+    assert first.verdict == verdict
+    assert first.verdict is second.verdict
+
+
+def test_a_state_that_is_as_usual_is_not_one_that_nobody_looked_at() -> None:
+    journeys = [REQUEST._replace(state=state) for state in (State(), None)]
+    content = trace(CAPTURE, journeys, None)
+    assert json.loads(content.splitlines()[1])["state"] == {}
+    assert "state" not in json.loads(content.splitlines()[2])
+    assert [journey.state for journey in read(content)[0]] == [State(), None]
+
+
 def test_members_of_a_later_writer_are_passed_over() -> None:
     line = json.loads(LINES[1])
     line["colour"] = "red"
@@ -187,11 +211,17 @@ def test_names_that_would_control_a_terminal_are_escaped() -> None:
     line["hops"][0]["ifname"] = "v\x1b[31mx"
     line["flow"]["src"] = "\u202e1.2.3.4"
     line["damage"] = "two\nlines"
+    line["hops"][0]["task"] = {"pid": 7, "comm": "x\x1b]0;y\x07"}
+    line["hops"][0]["verdict"] = {"family": "ipv4", "hook": "FORWARD", "chain": "a\u202eb"}
     [journey], _ = read(LINES[0] + json.dumps(line).encode() + b"\n")
     assert journey.hops[0].device is not None
     assert journey.hops[0].device.ifname == r"v\x1b[31mx"
     assert journey.flow.src == r"\u202e1.2.3.4"
     assert journey.damage == r"two\x0alines"
+    assert journey.hops[0].task is not None
+    assert journey.hops[0].task.comm == r"x\x1b]0;y\x07"
+    assert journey.hops[0].verdict is not None
+    assert journey.hops[0].verdict.chain == r"a\u202eb"
 
 
 def test_a_line_without_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,54 @@ from tests.unit import any_journey
 from tests.unit.journeys import ALL, CAPTURE, CLONE, DROPPED, REPLY, REQUEST, SUMMARY
 from tracer.errors import TraceFileError
 from tracer.export.trace_writer import TraceWriter
-from tracer.model import Device, Journey
+from tracer.model import Device, Flow, Hop, Journey, Netns, State, Verdict
+
+
+def there(members: dict[str, Any]) -> dict[str, Any]:
+    """Without what is None."""
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def flow_there(flow: Flow) -> dict[str, Any]:
+    members = there(flow._asdict())
+    if flow.about is not None:
+        members["about"] = flow_there(flow.about)
+    return members
+
+
+def netns_of(netns: Netns) -> dict[str, Any]:
+    return {"netns": netns.name, "netns_inum": netns.inum}
+
+
+def documented_hop(hop: Hop) -> dict[str, Any]:
+    device = hop.device
+    members: dict[str, Any] = {
+        "function": hop.function,
+        "dt_ns": hop.dt_ns,
+        "cpu": hop.cpu,
+        "netns": device and device.netns.name,
+        "netns_inum": device and device.netns.inum,
+        "ifname": device and device.ifname,
+        "ifindex": device and device.ifindex,
+        "len": hop.len,
+    }
+    if hop.segment is not None:
+        members["segment"] = str(hop.segment)
+    for optional in ("to_cpu", "already_running"):
+        if getattr(hop, optional) is not None:
+            members[optional] = getattr(hop, optional)
+    if hop.verdict is not None:
+        members["verdict"] = there(hop.verdict._asdict())
+    if hop.socket is not None:
+        socket = hop.socket._asdict()
+        members["socket"] = {**netns_of(socket.pop("netns")), **socket}
+    if hop.task is not None:
+        members["task"] = {"pid": hop.task.pid, "comm": hop.task.comm}
+        if hop.task.netns is not None:
+            members["task"].update(netns_of(hop.task.netns))
+    if hop.changes:
+        members["changes"] = [change._asdict() for change in hop.changes]
+    return members
 
 
 def documented(journey: Journey) -> dict[str, Any]:
@@ -26,7 +73,7 @@ def documented(journey: Journey) -> dict[str, Any]:
         "id": journey.id,
         "parent": journey.parent,
         "skb": hex(journey.skb),
-        "flow": {k: v for k, v in journey.flow._asdict().items() if v is not None},
+        "flow": flow_there(journey.flow),
         "start_ns": str(journey.start_ns),
         "duration_ns": journey.duration_ns,
         "outcome": str(journey.outcome),
@@ -35,27 +82,19 @@ def documented(journey: Journey) -> dict[str, Any]:
         line["proof"] = journey.proof
     if journey.drop is not None:
         line["drop"] = journey.drop._asdict()
+        del line["drop"]["state"]
+        if journey.drop.state:
+            line["drop"]["state"] = dict(journey.drop.state)
     if journey.damage is not None:
         line["damage"] = journey.damage
-    line["hops"] = []
-    for hop in journey.hops:
-        device = hop.device
-        members: dict[str, Any] = {
-            "function": hop.function,
-            "dt_ns": hop.dt_ns,
-            "cpu": hop.cpu,
-            "netns": device and device.netns.name,
-            "netns_inum": device and device.netns.inum,
-            "ifname": device and device.ifname,
-            "ifindex": device and device.ifindex,
-            "len": hop.len,
-        }
-        if hop.segment is not None:
-            members["segment"] = str(hop.segment)
-        for optional in ("to_cpu", "already_running"):
-            if getattr(hop, optional) is not None:
-                members[optional] = getattr(hop, optional)
-        line["hops"].append(members)
+    if journey.absorbed_into is not None:
+        line["absorbed_into"] = journey.absorbed_into
+    if journey.references:
+        line["references"] = [reference._asdict() for reference in journey.references]
+    if journey.state is not None:
+        usual = State()._asdict()
+        line["state"] = {k: v for k, v in journey.state._asdict().items() if v != usual[k]}
+    line["hops"] = [documented_hop(hop) for hop in journey.hops]
     if journey.branches:
         line["branches"] = [branch._asdict() for branch in journey.branches]
     return line
@@ -80,7 +119,7 @@ def test_the_members_other_tools_rely_on_have_their_names() -> None:
     assert line["parent"] is None
     assert line["flow"]["proto"] == "icmp"
     assert (line["flow"]["src"], line["flow"]["dst"]) == ("172.17.0.2", "172.17.0.3")
-    assert line["outcome"] == "delivered"
+    assert line["outcome"] == "consumed"
     assert line["start_ns"] == "1234567890123"
     assert line["duration_ns"] == 38_400
     first = {"function": "veth_xmit", "dt_ns": 0, "cpu": 0, "netns": "c1", "ifname": "eth0"}
@@ -110,6 +149,13 @@ def test_two_devices_that_look_alike_but_for_one_thing_are_told_apart() -> None:
         hop = REQUEST.hops[0]._replace(device=Device(REQUEST.hops[0].device.netns, ifindex, "d"))  # type: ignore[union-attr]
         line = json.loads(written_by_one(REQUEST._replace(hops=(hop,))))
         assert line["hops"][0]["ifindex"] == ifindex
+
+
+def test_two_verdicts_that_look_alike_but_for_one_thing_are_told_apart() -> None:
+    for rule in range(10_000):
+        hop = REQUEST.hops[0]._replace(verdict=Verdict("ipv4", "FORWARD", rule=rule))
+        line = json.loads(written_by_one(REQUEST._replace(hops=(hop,))))
+        assert line["hops"][0]["verdict"]["rule"] == rule
 
 
 _ONE = io.BytesIO()

@@ -59,6 +59,90 @@ def test_icmp_errors_have_no_echo_id() -> None:
     assert (f.icmp_type, f.icmp_code, f.icmp_id, f.icmp_seq) == (3, 3, None, None)
 
 
+# What an error carries: the IP header of a packet from c1 and the first bytes behind it.
+ABOUT_UDP = "4500001d 00054000 4011 0000 ac110002 ac110003 9921 2328 0009 0000"
+ABOUT_TCP = f"{IPV4_TCP} {SYN}"
+
+
+def error(kind: str, about: str, of: str = "ac110003 ac110002") -> str:
+    carried = bytes.fromhex(about)
+    length = (28 + len(carried)).to_bytes(2, "big").hex()
+    return f"4500 {length} 00000000 4001 0000 {of} {kind} 0000 00000000 {about}"
+
+
+def test_an_icmp_error_says_which_packet_it_is_about() -> None:
+    f = flow(f"{B} {A} 0800 {error('0303', ABOUT_UDP)}")
+    assert (f.proto, f.src, f.icmp_type, f.icmp_code) == ("icmp", "172.17.0.3", 3, 3)
+    assert f.about == Flow("udp", "172.17.0.2", "172.17.0.3", 0x9921, 9000, ip_id=5)
+
+
+def test_an_icmp_error_may_carry_enough_of_tcp_for_its_flags() -> None:
+    about = flow(f"{B} {A} 0800 {error('0b00', ABOUT_TCP)}").about
+    assert about is not None
+    assert (about.sport, about.tcp_seq, about.tcp_flags) == (40000, 1, "S")
+
+
+def test_an_icmp_error_must_carry_no_more_than_eight_bytes_of_tcp() -> None:
+    about = flow(f"{B} {A} 0800 {error('0b00', f'{IPV4_TCP} 9c40 1f90 00000001')}").about
+    assert about is not None
+    assert (about.dport, about.tcp_seq, about.tcp_flags) == (8080, 1, None)
+
+
+def test_an_icmp_error_may_be_about_an_echo_request() -> None:
+    echo = "45000054 00010000 4001 0000 ac110002 ac110003 0800 0000 0007 0001"
+    about = flow(f"{B} {A} 0800 {error('0301', echo)}").about
+    assert about is not None
+    assert (about.proto, about.icmp_type, about.icmp_id, about.icmp_seq) == ("icmp", 8, 7, 1)
+
+
+def test_an_icmp_error_that_carries_no_ip_header_is_about_nothing() -> None:
+    assert flow(f"{B} {A} 0800 {error('0303', '')}").about is None
+    assert flow(f"{B} {A} 0800 {error('0303', '45000054 0001')}").about is None
+    assert flow(f"{B} {A} 0800 {error('0303', '00' * 28)}").about is None
+
+
+def test_what_is_no_error_is_about_nothing() -> None:
+    assert flow(f"{B} {A} 0800 {error('0800', ABOUT_UDP)}").about is None
+    assert flow(f"{B} {A} 0800 {error('0501', ABOUT_UDP)}").about is None  # redirect
+
+
+def test_an_error_is_not_about_what_an_error_is_about() -> None:
+    f = flow(f"{error('0303', error('0303', '4500'))}", l2_len=0)
+    assert f.about is not None
+    assert (f.about.proto, f.about.icmp_type, f.about.about) == ("icmp", 3, None)
+
+
+ERROR6 = (
+    "60000000 0060 3a 40 fd000000000000000000000000000009 fd000000000000000000000000000002 "
+    "{kind} 0000 00000000 " + IPV6.format(next="11") + " 9921 2328 0009 0000"
+)
+
+
+def test_an_icmpv6_error_is_about_a_packet_if_it_is_long_enough() -> None:
+    whole = bytes.fromhex(ERROR6.format(kind="0104").replace(" ", ""))
+    about = flow_of(whole, 0, 0x86DD).about
+    assert about == Flow("udp", "fd00::2", "fd00::3", 0x9921, 9000)
+    # With 80 bytes, as a record has them, the addresses are not all there.
+    assert flow_of(whole[:80], 0, 0x86DD).about is None
+
+
+def test_a_packet_that_has_no_protocol_yet_is_known_by_its_version() -> None:
+    assert flow(f"{IPV4_TCP} {SYN}", l2_len=0, protocol=0).dport == 8080
+    assert flow(f"{IPV6.format(next='06')} {SYN}", l2_len=0, protocol=0).src == "fd00::2"
+    assert flow("00", l2_len=0, protocol=0).proto == "0x0000"
+    assert flow("41", l2_len=0, protocol=0).proto == "0x0000"
+    assert flow_of(b"", 0, 0).proto == "0x0000"
+
+
+def test_padding_is_not_read_as_ports() -> None:
+    assert flow(f"{B} {A} 0800 45000014 abcd4000 4011 0000 ac110002 ac110003").sport is None
+
+
+def test_a_length_that_is_not_set_yet_cuts_nothing_off() -> None:
+    unset = IPV4_TCP.replace("4500003c", "45000000")
+    assert flow(f"{unset} {SYN}", l2_len=0).dport == 8080
+
+
 def test_arp_request() -> None:
     f = flow(
         f"ffffffffffff {A} 0806 0001 0800 06 04 0001 {A} ac110002 000000000000 ac110003",
@@ -125,4 +209,21 @@ def test_any_bytes_are_a_flow(
 ) -> None:
     f = flow_of(headers, l2_len, protocol, vlan_tci)
     assert f.proto
+    assert f.about is None or (f.proto.startswith("icmp") and f.about.about is None)
     assert f.vlan is None or 0 <= f.vlan < 4096
+
+
+@given(st.binary(max_size=80), st.sampled_from([3, 11, 12]))
+def test_any_bytes_may_stand_in_an_icmp_error(carried: bytes, kind: int) -> None:
+    outer = bytes.fromhex("45000000 00000000 4001 0000 ac110003 ac110002")
+    f = flow_of(outer + bytes([kind, 0, 0, 0, 0, 0, 0, 0]) + carried, 0, 0)
+    assert f.proto == "icmp"
+    assert f.about is None or f.about.proto
+
+
+@given(st.binary(max_size=80), st.integers(1, 4))
+def test_any_bytes_may_stand_in_an_icmpv6_error(carried: bytes, kind: int) -> None:
+    outer = bytes.fromhex(f"60000000 0000 3a 40 {'fd' * 32}")
+    f = flow_of(outer + bytes([kind, 0, 0, 0, 0, 0, 0, 0]) + carried, 0, 0)
+    assert f.proto == "icmpv6"
+    assert f.about is None or f.about.proto

@@ -7,7 +7,16 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from tests.unit.test_correlate import REASONS, SYMBOLS, TAKEN, TO_C2, TO_THE_BRIDGE, device, record
+from tests.unit.test_correlate import (
+    REASONS,
+    SYMBOLS,
+    TAKEN,
+    TO_C2,
+    TO_THE_BRIDGE,
+    device,
+    netns,
+    record,
+)
 from tracer import session as session_module
 from tracer import wire
 from tracer.model import Capture, Journey, ProbePlace, Summary
@@ -15,6 +24,14 @@ from tracer.probes import PROBES
 from tracer.session import SLICE, Session
 
 WHOLE = (*TO_THE_BRIDGE, *TO_C2, *TAKEN)
+
+
+class _Places:
+    device = staticmethod(device)
+    netns = staticmethod(netns)
+
+
+PLACES = _Places()
 
 
 class Playback:
@@ -44,6 +61,9 @@ class Playback:
 
     def close(self) -> None:
         self.calls.append("close")
+
+    def table(self, address: int, handle: int) -> None:
+        return None
 
     def symbol(self, address: int) -> tuple[str, int] | None:
         return SYMBOLS.get(address)
@@ -88,7 +108,7 @@ def run(
 ) -> Summary:
     """Run until the source was looked at a few times."""
     left = iter(range(looks))
-    session = Session(source, device, sink)
+    session = Session(source, PLACES, sink)
     return session.run(ready=ready, go_on=lambda: next(left, None) is not None, most=most)
 
 
@@ -109,7 +129,7 @@ def test_what_was_counted_is_what_was_handed_over() -> None:
     assert summary is sink.summary
     assert summary.journeys == len(sink.seen) == 6
     assert summary.hops == sum(len(j.hops) for j in sink.seen)
-    assert summary.outcomes == {"delivered": 5, "unfinished": 1}
+    assert summary.outcomes == {"consumed": 5, "unfinished": 1}
     assert summary.hits["veth_xmit"] == 5 * 2 + 1
     assert summary.hits["arp_rcv"] == 0
     assert summary.lost == {
@@ -135,7 +155,7 @@ def test_a_burst_is_saved_from_the_ring_buffer_before_it_is_worked_on() -> None:
         left.append(len(source.batches))
         return len(left) < 3
 
-    Session(source, device, sink).run(go_on=go_on)
+    Session(source, PLACES, sink).run(go_on=go_on)
     assert left == [4, 0, 0]
 
 
@@ -144,18 +164,18 @@ def test_no_more_journeys_than_asked_for() -> None:
         source, sink = Playback(records(SLICE), records(SLICE)), Kept()
         assert run(source, sink, most=most, looks=10).journeys == len(sink.seen) == most
     source, sink = Playback(records(2), alive=[record(*TO_C2, flags=0, id=99)]), Kept()
-    assert run(source, sink, most=2).outcomes == {"delivered": 2}
+    assert run(source, sink, most=2).outcomes == {"consumed": 2}
 
 
 def test_time_is_up() -> None:
     source, sink = Playback(records(2)), Kept()
-    summary = Session(source, device, sink).run(seconds=0.01)
+    summary = Session(source, PLACES, sink).run(seconds=0.01)
     assert summary.journeys == 2
 
 
 def test_stop_ends_it() -> None:
     source, sink = Playback(records(2)), Kept()
-    session = Session(source, device, sink)
+    session = Session(source, PLACES, sink)
     session.run(ready=lambda _: session.stop())
     assert sink.calls[-1] == "end"
 

@@ -34,7 +34,8 @@ def test_the_opening_tells_a_found_bridge_and_a_whole_host_from_a_lab() -> None:
 
 def test_the_closing_counts_and_says_what_each_loss_means() -> None:
     assert said(closing(CAPTURE, SUMMARY)) == [
-        "10 journeys: 5 delivered, 2 consumed, 1 dropped, 1 unfinished, 1 damaged",
+        "15 journeys: 6 delivered, 1 transmitted, 3 consumed, 1 absorbed, 2 dropped, "
+        "1 unfinished, 1 damaged",
         f"! end_missed 1: {LOSSES['end_missed']}",
         "! udpv6_rcv never fired, although its neighbours did",
         "! not probed: icmpv6_rcv",
@@ -55,5 +56,7 @@ def test_a_loss_nobody_explained_is_still_shown() -> None:
 
 
 def test_every_loss_counter_of_the_kernel_program_is_explained() -> None:
-    lost = Correlator(Names(lambda _n, _i: ETH0_C1, lambda _a: None, str)).lost
+    lost = Correlator(
+        Names(lambda *_: ETH0_C1, lambda _: ETH0_C1.netns, lambda _: None, str, lambda *_: None)
+    ).lost
     assert {*KERNEL_LOSSES, *lost} == LOSSES.keys()

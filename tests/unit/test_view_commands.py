@@ -2,17 +2,25 @@
 from __future__ import annotations
 
 import io
+import os
+import threading
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.unit.journeys import ALL, CAPTURE, SUMMARY
+from tests.unit.golden import assert_golden
+from tests.unit.journeys import ALL, CAPTURE, SUMMARY, explained
 from tracer.cli.probes import probes
 from tracer.cli.show import show
 from tracer.errors import TraceFileError
 from tracer.export.trace_writer import TraceWriter
 from tracer.probes import MISSION, PROBES
+
+
+@pytest.fixture(autouse=True)
+def _explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracer.view.journey.explain", explained)
 
 
 @pytest.fixture
@@ -34,10 +42,37 @@ def run(*arguments: str, stdin: bytes | None = None) -> Result:
 GOLDEN = (Path(__file__).parent / "golden" / "journeys-80-ascii.txt").read_text(encoding="utf-8")
 
 
-def test_show_prints_the_blocks_of_the_live_view(trace: Path) -> None:
-    result = run("--ascii", str(trace))
+@pytest.mark.parametrize("look", ["ascii", "unicode"])
+def test_show_prints_branches_below_their_packet(trace: Path, look: str) -> None:
+    result = run(*(["--ascii"] if look == "ascii" else []), str(trace))
     assert result.exit_code == 0
+    assert_golden(f"show-80-{look}.txt", result.stdout)
+
+
+def test_show_prints_what_has_no_branches_as_the_live_view_does(trace: Path) -> None:
+    blocks = GOLDEN.split("\n\n")
+    alone = [b for b in blocks if " branch of #" not in b and not b.startswith(("#12 ", "#50 "))]
+    shown = run("--ascii", str(trace)).stdout
+    assert all(block.rstrip("\n") in shown for block in alone)
+
+
+def test_show_reads_a_pipe_with_a_name_once(trace: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(trace.read_bytes(),))
+    writer.start()
+    result = run("--ascii", str(pipe))
+    writer.join()
     assert result.stdout == GOLDEN + "\n"
+
+
+def test_show_prints_the_tree_of_what_is_whole_too(trace: Path) -> None:
+    content = trace.read_bytes()
+    trace.write_bytes(content[: content.rindex(b'{"type":"footer"') - 30])
+    result = run("--ascii", str(trace))
+    assert "\n| #13 " in result.stdout
+    assert isinstance(result.exception, TraceFileError)
+    assert "is cut off" in result.exception.message
 
 
 def test_show_says_the_rest_on_standard_error(trace: Path) -> None:
@@ -54,10 +89,10 @@ def test_show_prints_what_is_whole_before_it_says_what_is_wrong(trace: Path) -> 
     content = trace.read_bytes()
     cut = content[: content.rindex(b'{"type":"footer"') - 30]
     result = run("--ascii", "-", stdin=cut)
-    assert result.stdout == GOLDEN[: GOLDEN.index("#70 ")]
+    assert result.stdout == GOLDEN[: GOLDEN.index("#84 ")]
     assert isinstance(result.exception, TraceFileError)
     assert result.exception.exit_code == 1
-    assert result.exception.message.startswith("standard input: line 11 is cut off")
+    assert result.exception.message.startswith("standard input: line 16 is cut off")
 
 
 def test_show_colors_when_asked(trace: Path) -> None:
@@ -79,10 +114,11 @@ def test_probes_are_listed_in_80_columns() -> None:
     assert max(len(line) for line in lines) <= 80
     assert not any(line.endswith(" ") for line in lines)
     starts = [line for line in lines[1:] if line[3:4].strip()]
-    assert [line.split()[line.startswith("*")] for line in starts] == [p.function for p in PROBES]
+    assert [line.split()[line[0] in "*-"] for line in starts] == [p.function for p in PROBES]
+    assert {line[0] for line in starts} == {"*", "-", " "}
     marked = [line.split()[1] for line in lines if line.startswith("*")]
     assert tuple(marked) == MISSION
-    assert len({line[48:49] for line in lines} & {" "}) == 0  # the meanings line up
+    assert len({line[53:54] for line in lines} & {" "}) == 0  # the meanings line up
 
 
 def test_help_shows_examples_on_lines_of_their_own() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.unit import any_journey
 from tests.unit.golden import assert_golden
 from tests.unit.journeys import (
+    ABSORBED,
     ALL,
     ARP,
     C1,
@@ -16,18 +17,29 @@ from tests.unit.journeys import (
     DAMAGED,
     DROPPED,
     HOST,
+    NAT,
+    NFT_DROPPED,
+    READ,
     REPLY,
     REQUEST,
     TCP,
     UNFINISHED,
+    UNREACHABLE,
+    explained,
 )
-from tracer.model import Device, Drop, Journey, Netns, Outcome
+from tracer.explain import Explanation
+from tracer.model import Branch, Device, Drop, Journey, Netns, Outcome, Verdict
 from tracer.view.journey import NARROWEST, render
 from tracer.view.line import Line, cells, text_of, width_of
 from tracer.view.look import Look
 from tracer.view.theme import STYLES
 
 ASCII, UNICODE = Look(ascii=True), Look()
+
+
+@pytest.fixture(autouse=True)
+def _explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracer.view.journey.explain", explained)
 
 
 def texts(journey: Journey, width: int = 80, look: Look = ASCII) -> list[str]:
@@ -39,7 +51,16 @@ def hop_rows(lines: list[Line]) -> list[Line]:
 
 
 @pytest.mark.parametrize(
-    ("width", "look"), [(80, ASCII), (80, UNICODE), (120, UNICODE), (60, ASCII), (48, UNICODE)]
+    ("width", "look"),
+    [
+        (80, ASCII),
+        (80, UNICODE),
+        (120, ASCII),
+        (120, UNICODE),
+        (60, ASCII),
+        (50, ASCII),
+        (48, UNICODE),
+    ],
 )
 def test_the_blocks_look_as_accepted(width: int, look: Look) -> None:
     blocks = ["\n".join(texts(journey, width, look)) + "\n" for journey in ALL.values()]
@@ -49,7 +70,8 @@ def test_the_blocks_look_as_accepted(width: int, look: Look) -> None:
 
 def test_the_styles_are_as_accepted() -> None:
     look = Look(netns_styles={HOST.inum: "netns0", C1.inum: "netns1", C2.inum: "netns2"})
-    lines = [line for j in (REQUEST, CLONE, DROPPED, UNFINISHED) for line in render(j, 80, look)]
+    shown = (REQUEST, CLONE, DROPPED, UNFINISHED, NAT, NFT_DROPPED, READ, UNREACHABLE)
+    lines = [line for j in shown for line in render(j, 80, look)]
     marked = ["".join(f"<{style}>{text}" for text, style in line) for line in lines]
     assert_golden("styles-80-unicode.txt", "\n".join(marked) + "\n")
 
@@ -162,7 +184,7 @@ def test_two_namespaces_of_one_name_are_still_two() -> None:
 
 def test_branches_stand_below_the_hop_where_they_left() -> None:
     lines = texts(ARP)
-    at = [n for n, t in enumerate(lines) if t.strip() in {"-> #51", "-> #52"}]
+    at = [n for n, t in enumerate(lines) if t.strip() in {"`- #51", "`- #52"}]
     assert len(at) == 2
     assert all("skb_clone" in lines[n - 1] for n in at)
 
@@ -174,13 +196,32 @@ def test_a_branch_says_whose_it_is() -> None:
 @pytest.mark.parametrize(
     ("journey", "sentence"),
     [
-        (REQUEST, "= delivered to icmp_rcv at c2/eth0 after 25.9 us, freed at 38.4 us"),
+        (REQUEST, "= consumed by ICMP (icmp_rcv) at c2/eth0 after 25.9 us, freed at 38.4 us"),
         (TCP, "= delivered to tcp_v4_rcv at c2/eth0 after 16.6 us, freed at 1266 us"),
         (
             REPLY,
             "= delivered to __sock_queue_rcv_skb through its branch #13 at c1/eth0 after 31.1 us",
         ),
-        (ARP, "= consumed by arp_rcv at host/docker0 after 24.7 us, freed at 26.8 us"),
+        (ARP, "= consumed by ARP (arp_rcv) at host/docker0 after 24.7 us, freed at 26.8 us"),
+        (
+            ARP._replace(proof="br_handle_frame"),
+            "= consumed by br_handle_frame at host/vethc1 after 5.5 us, freed at 26.8 us",
+        ),
+        (NAT, "> transmitted by host/uplink after 31.0 us, freed at 40.2 us"),
+        (
+            NAT._replace(proof="dev_hard_start_xmit"),
+            "> transmitted at host/uplink after 40.2 us",
+        ),
+        (ABSORBED, "+ absorbed into #20 at host/uplink after 6.1 us"),
+        (
+            ABSORBED._replace(absorbed_into=None),
+            "+ absorbed into a packet that is not followed, at host/uplink after 6.1 us",
+        ),
+        (
+            READ._replace(hops=(*READ.hops[:-1], READ.hops[-1]._replace(task=None))),
+            "= delivered to udp socket in c2 (__sock_queue_rcv_skb) at c2/eth0 after 14.9 us, "
+            "freed at 37.1 us",
+        ),
         (
             ARP._replace(proof="skb_release_head_state"),
             "= consumed: freed, not dropped, at host/docker0 after 26.8 us",
@@ -204,6 +245,73 @@ def test_a_branch_says_whose_it_is() -> None:
 def test_how_it_ended_in_words(journey: Journey, sentence: str) -> None:
     lines = texts(journey, 120)
     assert lines[-1] == sentence
+
+
+def test_a_datagram_that_is_read_names_socket_process_and_queue() -> None:
+    assert " ".join(t.strip() for t in texts(READ)[-2:]) == (
+        "= delivered to udp socket in c2 (__sock_queue_rcv_skb) at c2/eth0 after 14.9 us, "
+        "read by socat[177] at 37.1 us, 22.2 us in its queue"
+    )
+
+
+def test_what_is_not_as_usual_at_the_start_is_one_line() -> None:
+    assert texts(READ, 120)[1] == "mark 0x7, priority 3, tc_index 1"
+    assert texts(REQUEST)[1].startswith("c1/eth0 >")  # looked at, and as usual
+    assert texts(TCP)[1].startswith("c1/eth0 >")  # not looked at
+
+
+def test_what_changed_stands_below_the_hop_that_changed_it() -> None:
+    lines = texts(NAT, 120)
+    at = next(n for n, t in enumerate(lines) if "198.51.100.1" in t)
+    assert "nft_do_chain" in lines[at - 1]
+    assert lines[at].strip() == "src 172.17.0.2 -> 198.51.100.1, sport 51234 -> 1027"
+
+
+def test_a_verdict_stands_beside_its_function_or_below_it() -> None:
+    lines = texts(NFT_DROPPED)
+    assert any("nf_hook_slow        FORWARD accept " in t for t in lines)
+    at = next(n for n, t in enumerate(lines) if t.strip() == "ipv4 filter/FORWARD DROP rule 4")
+    assert "nft_do_chain" in lines[at - 1]
+
+
+def test_a_name_of_many_words_does_not_take_the_room_of_the_bars() -> None:
+    verdict = Verdict("inet", "FORWARD", "accept", "firewalld", "filter_FWD_policies_pre")
+    hops = tuple(h._replace(verdict=verdict if n == 6 else None) for n, h in enumerate(NAT.hops))
+    lines = texts(NAT._replace(hops=hops))
+    assert any(t.strip() == "inet firewalld/filter_FWD_policies_pre accept" for t in lines)
+    assert any("|" in t for t in lines)
+
+
+def test_many_branches_of_one_hop_share_its_lines() -> None:
+    branches = tuple(Branch(str(100 + n), 6) for n in range(45))
+    lines = [t for t in texts(REQUEST._replace(branches=branches)) if "#1" in t[1:]]
+    assert lines[0].strip().startswith("`- #100, #101, ")
+    assert len(lines) < 6
+
+
+def test_other_journeys_are_named_in_the_head() -> None:
+    assert texts(REPLY, 120)[0].endswith("98 bytes, answers #11, 26.9 us after it")
+    both = CLONE._replace(references=UNREACHABLE.references)
+    assert texts(both, 120)[0].endswith("branch of #12, reports #40, 31.0 us after it")
+
+
+def test_a_drop_is_followed_by_what_it_means() -> None:
+    lines = texts(NFT_DROPPED, 120)
+    at = next(n for n, t in enumerate(lines) if t.startswith("X DROP NETFILTER_DROP"))
+    assert lines[at + 1].startswith("  Rule 4 of chain FORWARD")
+    assert lines[at + 2] == "  Forwarding is on for docker0; its MTU is 1500."
+    assert lines[at + 3].startswith("  try: nsenter ")
+    delivered = NFT_DROPPED._replace(outcome=Outcome.DELIVERED)
+    assert "Rule 4" not in "\n".join(texts(delivered, 120))
+
+
+def test_a_drop_may_have_nothing_more_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "tracer.view.journey.explain", lambda _: Explanation("So it is.", None, None)
+    )
+    assert texts(DROPPED, 120)[-1] == "  So it is."
+    monkeypatch.setattr("tracer.view.journey.explain", lambda _: None)
+    assert texts(DROPPED, 120)[-1].startswith("X DROP")
 
 
 def test_color_is_never_the_only_sign() -> None:

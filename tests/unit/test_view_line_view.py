@@ -13,8 +13,8 @@ import pytest
 
 from tests.unit.journeys import ALL, C1, CAPTURE, CLONE, HOST, REQUEST, SUMMARY
 from tracer.model import Device, Journey, Netns
-from tracer.view.journey import render
-from tracer.view.line import text_of
+from tracer.view.journey import NARROWEST, render
+from tracer.view.line import cells, text_of
 from tracer.view.line_view import LineView, speaks_unicode, terminal_width, write_lines
 from tracer.view.look import Look
 from tracer.view.theme import STYLES, paint, use_color
@@ -55,6 +55,33 @@ def test_each_journey_is_a_block_and_a_blank_line() -> None:
     assert blocks[0].split("\n") == [text_of(line) for line in render(REQUEST, 80, Look())]
     assert blocks[1].split("\n")[0].startswith("#13 ")
     assert blocks[2:] == [""]
+
+
+def family(*depths: int, width: int, color: bool = False) -> list[str]:
+    stream = Stream()
+    view = LineView(stream, width=width, color=color)
+    view.family([(depth, REQUEST) for depth in depths])
+    return stream.written().split("\n")
+
+
+def test_a_branch_is_as_wide_as_what_is_left_behind_its_rules() -> None:
+    lines = family(0, 1, 2, width=80)
+    block = [text_of(line) for line in render(REQUEST, 76, Look())]
+    assert lines[-2 - len(block) : -2] == [f"│ │ {line}" for line in block]
+    assert lines[-3 - len(block)] == "│ │"
+    assert lines[-2:] == ["", ""]
+
+
+@pytest.mark.parametrize("width", [30, 40, 41, 50, 80])
+def test_however_deep_a_branch_its_lines_have_room(width: int) -> None:
+    lines = family(*range(60), width=width)
+    assert max(map(cells, lines)) <= max(width, NARROWEST)
+    assert sum("#11" in line for line in lines) == 60
+
+
+def test_the_rules_of_a_family_are_painted_too() -> None:
+    colored = family(0, 1, width=80, color=True)
+    assert [ESCAPE.sub("", line) for line in colored] == family(0, 1, width=80)
 
 
 def test_color_changes_no_text() -> None:

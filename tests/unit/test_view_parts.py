@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.any_journey import names
-from tests.unit.journeys import ARP, CLONE, REQUEST, TCP, UDP
-from tracer.model import Flow
+from tests.unit.journeys import ARP, C1, C2, CLONE, REQUEST, TCP, UDP
+from tracer.model import Change, Flow, Outcome, Segment, Socket, State, Task, Verdict
 from tracer.view.axis import axis_of
 from tracer.view.duration import short, words
+from tracer.view.facts import change_words, socket_words, state_words, task_words, verdict_words
 from tracer.view.flow import flow_words
 from tracer.view.line import cells, clip, fill, left, right, text_of, trimmed, width_of
+from tracer.view.signs import ASCII, UNICODE
 
 
 @pytest.mark.parametrize(
@@ -88,6 +90,78 @@ def test_a_longer_time_never_looks_shorter(one: int, other: int) -> None:
 )
 def test_flows_in_the_words_of_the_field(flow: Flow, said: str) -> None:
     assert " ".join(flow_words(flow)) == said
+
+
+def test_waiting_is_drawn_light_and_work_dark() -> None:
+    for signs in (ASCII, UNICODE):
+        drawn = {segment: signs.bar(segment) for segment in Segment}
+        assert drawn.pop(Segment.WORK) == signs.work == signs.bar(None)
+        assert drawn.pop(Segment.SOCKET) == signs.socket
+        assert set(drawn.values()) == {signs.wait}
+        assert signs.outcomes.keys() == set(Outcome)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [
+        (Verdict("ipv4", "FORWARD"), ("ipv4 FORWARD", "FORWARD")),
+        (Verdict("ipv6", "LOCAL_IN", "drop"), ("ipv6 LOCAL_IN DROP", "LOCAL_IN DROP")),
+        (Verdict("bridge", "FORWARD", "accept"), ("bridge FORWARD accept", "br FORWARD accept")),
+        (Verdict("arp", "IN", "queue"), ("arp IN queue", "arp IN queue")),
+        (
+            Verdict("ipv4", "FORWARD", "stolen", "filter"),
+            ("ipv4 filter stolen", "filter stolen"),
+        ),
+        (
+            Verdict("inet", "FORWARD", "drop", "t", "c", 4),
+            ("inet t/c DROP rule 4", "inet t/c DROP rule 4"),
+        ),
+    ],
+)
+def test_verdicts_in_words(verdict: Verdict, said: tuple[str, str]) -> None:
+    assert verdict_words(verdict) == said
+
+
+@pytest.mark.parametrize(
+    ("socket", "said"),
+    [
+        (Socket(C2, "inet", "dgram", "udp"), "udp socket in c2"),
+        (Socket(C2, "inet6", "stream", "tcp"), "tcp socket in c2"),
+        (Socket(C1, "inet", "raw", "icmp"), "raw icmp socket in c1"),
+        (Socket(C1, "inet", "raw", "89"), "raw protocol 89 socket in c1"),
+        (Socket(C1, "packet", "raw", "768"), "packet socket in c1"),
+    ],
+)
+def test_sockets_in_words(socket: Socket, said: str) -> None:
+    assert socket_words(socket) == said
+
+
+def test_processes_in_words() -> None:
+    assert task_words(Task(164, "ping")) == "ping[164]"
+    assert task_words(Task(164, "ping", C1)) == "ping[164] in c1"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (Change("mark", 7, 0), "mark 0x7 > 0"),
+        (Change("priority", 3, 0), "priority 3 > 0"),
+        (Change("classid", 0x10_0001, None), "classid 0x100001 > -"),
+        (Change("ct", None, "new"), "ct - > new"),
+        (Change("refdst", True, False), "refdst yes > no"),
+        (Change("dport", 8088, 80), "dport 8088 > 80"),
+    ],
+)
+def test_changes_in_words(change: Change, said: str) -> None:
+    assert " ".join(change_words(change, ">")) == said
+
+
+def test_only_what_is_not_as_usual_is_said_of_a_state() -> None:
+    assert state_words(State()) == []
+    assert state_words(State(mark=16, ct="new", csum="partial", sk=True)) == [
+        "mark 0x10",
+        "ct new",
+    ]
 
 
 def test_the_axis_is_proportional() -> None:

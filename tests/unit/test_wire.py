@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -22,7 +23,7 @@ U64 = st.integers(0, 0xFFFFFFFFFFFFFFFF)
 HOPS = st.builds(
     wire.HopSlot, U32, st.integers(0, 0xFE), st.integers(0, 255), U16, U32, U32, U32, U32
 )
-NOTES = st.builds(wire.Note, st.integers(0, 255), U64, U32, U16)
+NOTES = st.builds(wire.Note, st.integers(0, 255), U64, U32, U16, U64)
 RECORDS = st.builds(
     wire.Record,
     id=U64,
@@ -34,10 +35,17 @@ RECORDS = st.builds(
     protocol=st.binary(min_size=2, max_size=2),
     vlan_tci=st.none() | U16,
     l2_len=st.integers(0, 255),
+    tc_index=U16,
+    state=U16,
+    mark=U32,
+    priority=U32,
+    hash=U32,
+    classid=U32,
     headers=st.binary(min_size=wire.HEADER_BYTES, max_size=wire.HEADER_BYTES),
     slots=st.lists(HOPS | NOTES, max_size=wire.SLOTS).map(tuple),
 )
 
+NAMES = re.findall(r"^#define SKBTRACE_(\w+) ", (BPF / "record.h").read_text(), re.MULTILINE)
 LAYOUT = r"""
 #include <stdio.h>
 #include <stddef.h>
@@ -52,26 +60,27 @@ int main(void) {
     AT(skbtrace_record, base_ns); AT(skbtrace_record, chunk); AT(skbtrace_record, slots);
     AT(skbtrace_record, flags); AT(skbtrace_record, protocol); AT(skbtrace_record, vlan_tci);
     AT(skbtrace_record, has_vlan); AT(skbtrace_record, l2_len); AT(skbtrace_record, headers);
+    AT(skbtrace_record, tc_index); AT(skbtrace_record, state); AT(skbtrace_record, mark);
+    AT(skbtrace_record, priority); AT(skbtrace_record, hash); AT(skbtrace_record, classid);
     AT(skbtrace_record, slot);
     AT(skbtrace_hop, dt_ns); AT(skbtrace_hop, probe); AT(skbtrace_hop, flags);
     AT(skbtrace_hop, cpu); AT(skbtrace_hop, ifindex); AT(skbtrace_hop, netns);
     AT(skbtrace_hop, len); AT(skbtrace_hop, arg);
     AT(skbtrace_note, word); AT(skbtrace_note, probe); AT(skbtrace_note, kind);
-    AT(skbtrace_note, cpu);
-    AT(skbtrace_note, value);
+    AT(skbtrace_note, half); AT(skbtrace_note, value); AT(skbtrace_note, more);
     printf("\"record\": %zu, \"hop\": %zu, \"note\": %zu,", sizeof(struct skbtrace_record),
            sizeof(struct skbtrace_hop), sizeof(struct skbtrace_note));
-    printf("\"constants\": [%d, %d, %d, %u, %d, %d, %d, %d, %d, %d, %d]}", SKBTRACE_SLOTS,
-           SKBTRACE_HEADER_BYTES, SKBTRACE_NOTE, SKBTRACE_NO_REASON, SKBTRACE_NOTE_CLONE,
-           SKBTRACE_NOTE_DROP, SKBTRACE_HOP_DEQUEUED, SKBTRACE_HOP_AGE_KNOWN, SKBTRACE_LAST,
-           SKBTRACE_CLONE_QUEUED, SKBTRACE_END_MISSED);
+    printf("\"constants\": {");
+CONSTANTS
+    printf("\"\": 0}}");
 }
 """
 
 
 def test_c_and_python_agree_on_every_offset(tmp_path: Path) -> None:
     source = tmp_path / "layout.c"
-    source.write_text(LAYOUT)
+    constants = "".join(f'printf("\\"{n}\\": %u,", SKBTRACE_{n});' for n in NAMES)
+    source.write_text(LAYOUT.replace("CONSTANTS", constants))
     program = tmp_path / "layout"
     subprocess.run(["cc", "-Wall", "-Werror", f"-I{BPF}", source, "-o", program], check=True)
     layout = json.loads(subprocess.check_output([program]))
@@ -79,19 +88,9 @@ def test_c_and_python_agree_on_every_offset(tmp_path: Path) -> None:
     assert layout["record"] == wire.RECORD_MAX
     assert layout["hop"] == layout["note"] == wire.SLOT.size
     assert layout["skbtrace_record.slot"] == [wire.FIXED.size, wire.SLOTS * wire.SLOT.size]
-    assert layout["constants"] == [
-        wire.SLOTS,
-        wire.HEADER_BYTES,
-        0xFF,
-        wire.NO_REASON,
-        wire.NOTE_CLONE,
-        wire.NOTE_DROP,
-        wire.DEQUEUED,
-        wire.AGE_KNOWN,
-        wire.LAST,
-        wire.CLONE_QUEUED,
-        wire.END_MISSED,
-    ]
+    for name in NAMES:  # HOP_DEQUEUED is DEQUEUED there, and NOTE is _NOTE
+        there = getattr(wire, name.removeprefix("HOP_"), None) if name != "NOTE" else 0xFF
+        assert layout["constants"][name] == there, name
 
     def seen(member: str, data: bytes) -> int:
         at, size = layout[member]
@@ -107,12 +106,18 @@ def test_c_and_python_agree_on_every_offset(tmp_path: Path) -> None:
         b"\x61\x62",
         0x7172,
         0x81,
-        bytes(range(80)),
+        0x1920,
+        0x2930,
+        0x393A3B3C,
+        0x494A4B4C,
+        0x595A5B5C,
+        0x696A6B6C,
+        bytes(range(wire.HEADER_BYTES)),
         (
             wire.HopSlot(
                 0x91929394, 0x21, 0x22, 0x2324, 0xA1A2A3A4, 0xB1B2B3B4, 0xC1C2C3C4, 0xD1D2D3D4
             ),
-            wire.Note(0x31, 0xE1E2E3E4E5E6E7E8, 0xF1F2F3F4, 0x4142),
+            wire.Note(0x31, 0xE1E2E3E4E5E6E7E8, 0xF1F2F3F4, 0x4142, 0x5152535455565758),
         ),
     )
     data = wire.encode(record)
@@ -128,7 +133,13 @@ def test_c_and_python_agree_on_every_offset(tmp_path: Path) -> None:
         "vlan_tci": 0x7172,
         "has_vlan": 1,
         "l2_len": 0x81,
-        "headers": int.from_bytes(bytes(range(80)), "little"),
+        "tc_index": 0x1920,
+        "state": 0x2930,
+        "mark": 0x393A3B3C,
+        "priority": 0x494A4B4C,
+        "hash": 0x595A5B5C,
+        "classid": 0x696A6B6C,
+        "headers": int.from_bytes(record.headers, "little"),
     }
     assert {name: seen(f"skbtrace_record.{name}", data) for name in whole} == whole
     hop, note = data[wire.FIXED.size :][:24], data[wire.FIXED.size + 24 :]
@@ -147,8 +158,9 @@ def test_c_and_python_agree_on_every_offset(tmp_path: Path) -> None:
         "word": 0xF1F2F3F4,
         "probe": 0xFF,
         "kind": 0x31,
-        "cpu": 0x4142,
+        "half": 0x4142,
         "value": 0xE1E2E3E4E5E6E7E8,
+        "more": 0x5152535455565758,
     }
     assert {name: seen(f"skbtrace_note.{name}", note) for name in note_members} == note_members
 

@@ -15,6 +15,7 @@ from tests.vm import kernels
 from tests.vm.guest import DEFAULT_MEMORY_MIB, DEFAULT_TIMEOUT_S, Guest
 from tests.vm.kernels import KERNELS, KernelError
 from tests.vm.lost import GuestLost, GuestTimedOut
+from tests.vm.qemu import NICS
 
 # The meanings of sysexits.h, where it has one: unavailable, and internal software error.
 EXIT_UNAVAILABLE = 69
@@ -49,7 +50,10 @@ def _run(options: argparse.Namespace) -> int:
         options.kernel,
         memory_mib=options.memory,
         append=" ".join(options.append),
-        devices=[word for words in options.qemu for word in shlex.split(words)],
+        devices=[
+            *(NICS if options.nics else ()),
+            *(word for words in options.qemu for word in shlex.split(words)),
+        ],
     ).run(
         options.command,
         out=options.out,
@@ -86,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--memory", type=int, default=DEFAULT_MEMORY_MIB, metavar="MIB")
     run.add_argument("--append", action="append", default=[], help="more kernel arguments")
     run.add_argument("--qemu", action="append", default=[], help="more QEMU arguments")
+    run.add_argument("--nics", action="store_true", help="two network cards on one wire")
     run.add_argument("command", nargs="+", metavar="-- COMMAND [ARGUMENT …]")
     run.set_defaults(act=_run)
 

@@ -45,6 +45,17 @@ _KERNEL_ARGUMENTS = (
 )
 
 
+# Two network cards of different drivers on one wire that leads nowhere else. No boot from them.
+NICS = tuple(
+    word
+    for number, card in enumerate(("virtio-net-pci", "e1000"))
+    for word in (
+        *("-netdev", f"hubport,id=wire{number},hubid=0"),
+        *("-device", f"{card},netdev=wire{number},romfile="),
+    )
+)
+
+
 def machine(accelerator: str, kernel: Kernel, ramdisk: Path, memory_mib: int) -> list[str]:
     """A machine with nothing in it but the way out."""
     return [

@@ -29,7 +29,7 @@ from tests.vm.__main__ import EXIT_LOST, EXIT_TIMED_OUT
 
 AT_ONCE = 2
 """A guest wants a processor for itself, and two is what there is to count on."""
-GUEST_LIMIT_S = 1200
+GUEST_LIMIT_S = 2400
 PAGES = "tests/kernel/test_readme.py"
 PAGES_KERNEL = "6.1"
 """Where what the pages show is tried (it takes two minutes): the kernel of most who read them."""
@@ -149,7 +149,8 @@ def host_jobs() -> list[Job]:
 
 def guest_job(kernel: str) -> Job:
     """The kernel tests in a guest."""
-    launch = ["-m", "tests.vm", "run", "--kernel", kernel, "--timeout", str(GUEST_LIMIT_S)]
+    launch = ["-m", "tests.vm", "run", "--kernel", kernel, "--nics"]
+    launch += ["--timeout", str(GUEST_LIMIT_S)]
     tests = ["tests/kernel"] if kernel == PAGES_KERNEL else ["tests/kernel", f"--ignore={PAGES}"]
     return Job(
         f"kernel {kernel}",

@@ -7,19 +7,31 @@ import sys
 
 import click
 
-from tracer.probes import PROBES, Attach, Probe, Skb
+from tracer.probes import DEFAULT_LAYERS, LAYERS, PROBES, Attach, Probe, Skb
 
-_SKB = {Skb.ARG1: "arg 1", Skb.ARG2: "arg 2", Skb.AT_ARG1: "*arg 1", Skb.NONE: "-"}
+_SKB = {
+    Skb.ARG1: "arg 1",
+    Skb.ARG2: "arg 2",
+    Skb.ARG3: "arg 3",
+    Skb.ARG4: "arg 4",
+    Skb.AT_ARG1: "*arg 1",
+    Skb.NONE: "-",
+}
+_ON_DEMAND = [layer for layer in LAYERS if layer not in DEFAULT_LAYERS]
 _NOT_ENTRY = {Attach.KRETPROBE: " return", Attach.RAW_TRACEPOINT: " tracepoint"}
 
 
-@click.command(epilog="Example: skbtrace probes | grep bridge")
-def probes() -> None:
-    """List the kernel functions skbtrace probes, and what reaching each one means.
+@click.command(
+    help=f"""List the kernel functions skbtrace probes, and what reaching each one means.
 
-    The seven marked with * are those a packet meets between two containers; "skb" is where the
-    function has its packet.
-    """
+    The seven marked with * are those a packet meets between two containers; they and the layer
+    skb are always probed, the other layers by --layers. Those marked with - are left out unless
+    they are asked for ({", ".join(_ON_DEMAND)}). "skb" is where the function has its packet.
+    """,
+    epilog="Example: skbtrace probes | grep bridge",
+)
+def probes() -> None:
+    """Print the table."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -34,7 +46,7 @@ def probes() -> None:
     table.add_column("meaning")
     for probe in PROBES:
         style = "bold" if probe.mission else ""
-        mark = "*" if probe.mission else ""
+        mark = "*" if probe.mission else "-" if probe.layer in _ON_DEMAND else ""
         row = (mark, _name(probe), probe.layer.value, _SKB[probe.skb], probe.text)
         table.add_row(*(Text(cell) for cell in row), style=style)
     console = Console(file=sys.stdout, width=terminal_width(sys.stdout), highlight=False)

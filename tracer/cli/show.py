@@ -33,20 +33,41 @@ Examples:
 def show(file: str, color: str, ascii_only: bool) -> None:
     """Print the journeys in trace FILE; - is standard input.
 
+    Clones, copies and segments stand below the packet they were made from; from a pipe journeys
+    come as they ended.
+
     What the trace says of itself (kernel, probes, losses) goes to standard error.
     """
     from tracer.export.trace_reader import TraceReader
+    from tracer.topology.names import path_of
     from tracer.view.capture import closing, opening
     from tracer.view.line_view import LineView, write_lines
+    from tracer.view.tree import families
 
     on_stderr = options.is_colored(color, sys.stderr)
     with _opened(file) as stream:
         reader = TraceReader(stream, "standard input" if file == "-" else file)
+
+        def read_again() -> TraceReader:
+            nonlocal reader
+            stream.seek(0)
+            reader = TraceReader(stream, file)
+            return reader
+
         write_lines(sys.stderr, opening(reader.capture), color=on_stderr)
-        view = LineView(sys.stdout, color=options.is_colored(color, sys.stdout), ascii=ascii_only)
+        view = LineView(
+            sys.stdout,
+            color=options.is_colored(color, sys.stdout),
+            ascii=ascii_only,
+            path_of=path_of,
+        )
         view.begin(reader.capture)
-        for journey in reader:  # one by one: the other end of a pipe may still be tracing
-            view.journeys((journey,))
+        if file != "-" and stream.seekable():
+            for family in families(read_again):
+                view.family(family)
+        else:
+            for journey in reader:  # one by one: the other end of a pipe may still be tracing
+                view.journeys((journey,))
         if reader.summary is not None:
             view.end(reader.summary)
             write_lines(sys.stderr, closing(reader.capture, reader.summary), color=on_stderr)

@@ -18,7 +18,7 @@ from tracer.errors import UsageError
 if TYPE_CHECKING:
     from tracer.cli.load import Load
     from tracer.cli.signals import Signals
-    from tracer.model import Capture, Topology
+    from tracer.model import Capture, Layer, Topology
     from tracer.sink import Sink
     from tracer.topology.names import Names
     from tracer.topology.spec import Lab
@@ -29,6 +29,7 @@ Examples:
   sudo skbtrace --topology docker0 -w trace.json   and write the trace
   sudo skbtrace --topology docker0 -c 20 --json | jq .outcome
   sudo skbtrace --topology docker0 -- docker exec web ping -c 3 db
+  sudo skbtrace --topology nat --layers all        every function that can be probed
   sudo skbtrace --topology nat                     build a lab that translates addresses
   skbtrace show trace.json                         look at it again, no root needed
 """
@@ -47,6 +48,8 @@ class Options:
     no_ui: bool
     color: str
     ascii_only: bool
+    layers: frozenset[Layer]
+    changes: bool
     quiet: bool
     verbose: bool
 
@@ -79,6 +82,13 @@ class Options:
     type=click.FloatRange(0, min_open=True),
     metavar="SECONDS",
     help="Stop after so many seconds.",
+)
+@options.layers
+@click.option(
+    "--changes/--no-changes",
+    default=True,
+    show_default=True,
+    help="Tell at each hop what is different about the packet: mark, addresses, TTL ...",
 )
 @click.option("--json", is_flag=True, help="The trace on standard output, no view.")
 @click.option("--no-ui", is_flag=True, help="One block per journey (no full screen).")
@@ -117,6 +127,7 @@ def _trace(asked: Options, command: list[str]) -> int:
 def _sinks(stack: ExitStack, asked: Options) -> list[Sink]:
     from tracer.export.output import open_output
     from tracer.export.trace_writer import TraceWriter
+    from tracer.topology.names import path_of
     from tracer.view.line_view import LineView
 
     sinks: list[Sink] = []
@@ -126,7 +137,7 @@ def _sinks(stack: ExitStack, asked: Options) -> list[Sink]:
             sinks.append(TraceWriter(stream, "standard output" if path == "-" else path))
     if not asked.to_stdout and not asked.quiet:
         colored = options.is_colored(asked.color, sys.stdout)
-        sinks.append(LineView(sys.stdout, color=colored, ascii=asked.ascii_only))
+        sinks.append(LineView(sys.stdout, color=colored, ascii=asked.ascii_only, path_of=path_of))
     return sinks
 
 
@@ -177,7 +188,8 @@ def _capture(
     from tracer.view.line_view import write_lines
 
     colored = options.is_colored(asked.color, sys.stderr)
-    session = Session(KernelSource(scope(topology)), names.device, Tee(*sinks), topology)
+    source = KernelSource(scope(topology), asked.layers, changes=asked.changes)
+    session = Session(source, names, Tee(*sinks), topology)
     seen: list[Capture] = []
     # What is made per packet holds no cycles; looking for some costs more than making journeys.
     gc.freeze()

@@ -104,6 +104,16 @@ def truth(members: Members, name: str) -> bool:
     return value
 
 
+def plain(members: Members, name: str) -> int | str | bool | None:
+    """Return a member that is a text, a whole number, true, false or null, or is not there."""
+    value = members.get(name)
+    if value is None or isinstance(value, bool):
+        return value
+    if not isinstance(value, int | str):
+        raise WrongError(f"has no plain value in {shown(name)}")
+    return safe(value, name) if isinstance(value, str) else integer(members, name)
+
+
 def big(members: Members, name: str) -> int:
     """Read a number that is written as text, because it may exceed 2^53."""
     text = members.get(name)

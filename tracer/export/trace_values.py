@@ -17,6 +17,7 @@ from tracer.export.members import (
     integer,
     objects,
     optional,
+    plain,
     text,
     text_map,
     texts,
@@ -25,6 +26,7 @@ from tracer.export.members import (
 from tracer.model import (
     Branch,
     Capture,
+    Change,
     Device,
     Drop,
     Flow,
@@ -33,24 +35,32 @@ from tracer.model import (
     Netns,
     Outcome,
     ProbePlace,
+    Reference,
     Segment,
+    Socket,
+    State,
     Summary,
+    Task,
     Topology,
+    Verdict,
 )
 
 _REMEMBERED = 8192
-"""Devices kept, so that equal ones are one object; then it starts over."""
+"""Devices and verdicts kept, so that equal ones are one object; then it starts over."""
 
 _FLOW_TEXTS = frozenset({"proto", "src", "dst", "eth_src", "eth_dst", "tcp_flags", "arp_op"})
+_STATE_TEXTS = frozenset({"ct", "csum"})
+_STATE_TRUTHS = frozenset({"sk", "refdst"})
 _OUTCOMES = {o.value: o for o in Outcome}
 _SEGMENTS = {s.value: s for s in Segment}
 
 
 class Values:
-    """Makes values of one trace's members. Equal devices become one object."""
+    """Makes values of one trace's members. Equal devices and verdicts become one object."""
 
     def __init__(self) -> None:
         self._devices: dict[tuple[str, int, int, str], Device] = {}
+        self._verdicts: dict[Verdict, Verdict] = {}
 
     def capture(self, members: Members) -> Capture:
         """Return what a header says."""
@@ -76,8 +86,10 @@ class Values:
     def journey(self, members: Members) -> Journey:
         """Return a journey."""
         hops = tuple([self._hop(hop) for hop in objects(members, "hops")])
-        branches = objects(members, "branches") if "branches" in members else []
+        branches = optional(members, "branches", objects) or []
+        references = optional(members, "references", objects) or []
         drop = optional(members, "drop", an_object)
+        state = optional(members, "state", an_object)
         outcome = _OUTCOMES.get(text(members, "outcome"))
         if outcome is None:
             raise WrongError("has an outcome this version does not know")
@@ -93,6 +105,12 @@ class Values:
             drop=None if drop is None else _drop(drop),
             damage=optional(members, "damage", text),
             branches=tuple(Branch(text(b, "id"), integer(b, "hop")) for b in branches),
+            state=None if state is None else _state(state),
+            absorbed_into=optional(members, "absorbed_into", text),
+            references=tuple(
+                Reference(text(r, "kind"), text(r, "id"), integer(r, "after_ns"))
+                for r in references
+            ),
         )
         if journey.duration_ns != integer(members, "duration_ns"):
             raise WrongError("has a duration_ns that is not its last hop's dt_ns")
@@ -113,6 +131,10 @@ class Values:
         segment = optional(members, "segment", text)
         if segment is not None and segment not in _SEGMENTS:
             raise WrongError("has a segment this version does not know")
+        verdict = optional(members, "verdict", an_object)
+        socket = optional(members, "socket", an_object)
+        task = optional(members, "task", an_object)
+        changes = optional(members, "changes", objects) or ()
         return Hop(
             function=text(members, "function"),
             dt_ns=integer(members, "dt_ns"),
@@ -122,6 +144,10 @@ class Values:
             segment=None if segment is None else _SEGMENTS[segment],
             to_cpu=optional(members, "to_cpu", integer),
             already_running=optional(members, "already_running", truth),
+            verdict=None if verdict is None else self._verdict(verdict),
+            socket=None if socket is None else _socket(socket),
+            task=None if task is None else _task(task),
+            changes=tuple([_change(c) for c in changes]),
         )
 
     def _device(self, members: Members) -> Device:
@@ -134,6 +160,19 @@ class Values:
             known = Device(Netns(inum, netns), ifindex, ifname)
             self._devices[netns, inum, ifindex, ifname] = known
         return known
+
+    def _verdict(self, members: Members) -> Verdict:
+        if len(self._verdicts) >= _REMEMBERED:
+            self._verdicts.clear()
+        verdict = Verdict(
+            family=text(members, "family"),
+            hook=text(members, "hook"),
+            verdict=optional(members, "verdict", text),
+            table=optional(members, "table", text),
+            chain=optional(members, "chain", text),
+            rule=optional(members, "rule", integer),
+        )
+        return self._verdicts.setdefault(verdict, verdict)
 
     def _topology(self, members: Members) -> Topology:
         bridge = optional(members, "bridge", an_object)
@@ -150,10 +189,12 @@ class Values:
 
 
 def _flow(members: Members) -> Flow:
-    values: dict[str, str | int | bool | None] = {}
+    values: dict[str, str | int | bool | Flow | None] = {}
     for name in Flow._fields:
         if members.get(name) is not None or name == "proto":
-            if name in _FLOW_TEXTS:
+            if name == "about":
+                values[name] = _flow(an_object(members, name))
+            elif name in _FLOW_TEXTS:
                 values[name] = text(members, name)
             elif name == "fragment":
                 values[name] = truth(members, name)
@@ -167,4 +208,43 @@ def _drop(members: Members) -> Drop:
         reason=optional(members, "reason", text),
         function=optional(members, "function", text),
         offset=integer(members, "offset"),
+        state=tuple((optional(members, "state", counts) or {}).items()),
     )
+
+
+def _state(members: Members) -> State:
+    values: dict[str, str | int | bool] = {}
+    for name in State._fields:
+        if members.get(name) is not None:
+            if name in _STATE_TEXTS:
+                values[name] = text(members, name)
+            elif name in _STATE_TRUTHS:
+                values[name] = truth(members, name)
+            else:
+                values[name] = integer(members, name)
+    return State(**values)  # type: ignore[arg-type]
+
+
+def _socket(members: Members) -> Socket:
+    return Socket(
+        netns=_netns(members),
+        family=text(members, "family"),
+        type=text(members, "type"),
+        proto=text(members, "proto"),
+    )
+
+
+def _task(members: Members) -> Task:
+    return Task(
+        pid=integer(members, "pid"),
+        comm=text(members, "comm"),
+        netns=None if members.get("netns") is None else _netns(members),
+    )
+
+
+def _netns(members: Members) -> Netns:
+    return Netns(integer(members, "netns_inum"), text(members, "netns"))
+
+
+def _change(members: Members) -> Change:
+    return Change(text(members, "field"), plain(members, "old"), plain(members, "new"))

@@ -17,20 +17,38 @@ from typing import BinaryIO, TypeVar
 
 from tracer.errors import TraceFileError
 from tracer.export.trace import FORMAT, VERSION
-from tracer.model import Capture, Device, Drop, Flow, Hop, Journey, Summary, Topology
+from tracer.model import (
+    Capture,
+    Change,
+    Device,
+    Drop,
+    Flow,
+    Hop,
+    Journey,
+    Netns,
+    Socket,
+    State,
+    Summary,
+    Task,
+    Topology,
+    Verdict,
+)
 
 _REMEMBERED = 8192
 """Pieces kept per kind; a trace that names more than this many things starts over."""
 
 _FIXED_FLOW = Flow._fields.index("ip_id")
 """Members of a flow before this one are the same for all its packets."""
-_FLOW_KEYS = tuple(f',"{name}":' for name in Flow._fields)
+_VARYING = tuple(f',"{name}":' for name in Flow._fields[_FIXED_FLOW:])
+_STATE_KEYS = tuple(f'"{name}":' for name in State._fields)
+_UNREMARKABLE = State()
 _NO_DEVICE = ',"netns":null,"netns_inum":null,"ifname":null,"ifindex":null'
 _JSON_BOOL = {False: "false", True: "true"}
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
-_HopKey = tuple[str, int, int, int, int, int | None, bool | None]
+_HopKey = tuple[str, int, int, int, int, int | None, bool | None, int]
+_HopPieces = tuple[str, str, tuple[Device | None, Verdict | None]]
 
 
 class TraceWriter:
@@ -48,8 +66,9 @@ class TraceWriter:
         self._name = name
         self._failed = False
         self._texts: dict[str, str] = {}
-        self._flows: dict[tuple[str | int | None, ...], str] = {}
-        self._hops: dict[_HopKey, tuple[str, str, Device | None]] = {}
+        self._flows: dict[tuple[object, ...], str] = {}
+        self._hops: dict[_HopKey, _HopPieces] = {}
+        self._ends: dict[Socket | Task, str] = {}
 
     def begin(self, capture: Capture) -> None:
         """Write the header."""
@@ -66,8 +85,8 @@ class TraceWriter:
     def _journey(self, j: Journey) -> str:
         text = self._text
         parts = [
-            f'{{"type":"journey","id":{text(j.id)}'
-            f',"parent":{"null" if j.parent is None else text(j.parent)}'
+            f'{{"type":"journey","id":{_id(j.id)}'
+            f',"parent":{"null" if j.parent is None else _id(j.parent)}'
             f',"skb":"{j.skb:#x}","flow":{{{self._flow(j.flow)}}},"start_ns":"{j.start_ns}"'
             f',"duration_ns":{j.duration_ns},"outcome":{text(j.outcome._value_)}'
         ]
@@ -77,27 +96,74 @@ class TraceWriter:
             parts.append(f',"drop":{_compact(_drop(j.drop))}')
         if j.damage is not None:
             parts.append(f',"damage":{text(j.damage)}')
+        if j.absorbed_into is not None:
+            parts.append(f',"absorbed_into":{_id(j.absorbed_into)}')
+        if j.references:
+            references = [
+                f'{{"kind":{text(r.kind)},"id":{_id(r.id)},"after_ns":{r.after_ns}}}'
+                for r in j.references
+            ]
+            parts.append(f',"references":[{",".join(references)}]')
+        if j.state is not None:
+            parts.append(f',"state":{{{self._state(j.state)}}}')
         parts.append(f',"hops":[{self._all_hops(j.hops)}]')
         if j.branches:
-            branches = ",".join([f'{{"id":{text(b.id)},"hop":{b.hop}}}' for b in j.branches])
+            branches = ",".join([f'{{"id":{_id(b.id)},"hop":{b.hop}}}' for b in j.branches])
             parts.append(f',"branches":[{branches}]')
         parts.append("}\n")
         return "".join(parts)
 
     def _all_hops(self, hops: tuple[Hop, ...]) -> str:
         # By id: several times faster than the nested hash of a device, or an enum's in Python.
-        # The value keeps the device alive, so its id is not given to another one.
+        # The value keeps device and verdict alive, so their ids are not given to others.
         known = self._hops
         out = []
-        for function, dt_ns, cpu, device, length, segment, to_cpu, already_running in hops:
-            key = (function, cpu, id(device), length, id(segment), to_cpu, already_running)
+        for fn, dt_ns, cpu, device, size, segment, to_cpu, running, verdict, end, task, new in hops:
+            key = (fn, cpu, id(device), size, id(segment), to_cpu, running, id(verdict))
             try:
                 before, after, _ = known[key]
             except KeyError:
-                hop = Hop(function, 0, cpu, device, length, segment, to_cpu, already_running)
-                before, after, _ = _remember(known, key, (*_around_dt(hop), device))
+                hop = Hop(fn, 0, cpu, device, size, segment, to_cpu, running, verdict)
+                before, after, _ = _remember(known, key, (*_around_dt(hop), (device, verdict)))
+            if task is not None or new or end is not None:
+                after = f"{after[:-1]}{self._rarer(end, task, new)}}}"
             out.append(f"{before}{dt_ns}{after}")
         return ",".join(out)
+
+    def _rarer(self, socket: Socket | None, task: Task | None, changes: tuple[Change, ...]) -> str:
+        """Return members that few hops have, and so are not kept with the hop's piece."""
+        members = "" if socket is None else f',"socket":{self._end(socket)}'
+        if task is not None:
+            members += f',"task":{self._end(task)}'
+        if changes:
+            members += f',"changes":[{",".join([self._change(c) for c in changes])}]'
+        return members
+
+    def _end(self, end: Socket | Task) -> str:
+        piece = self._ends.get(end)
+        if piece is None:
+            piece = _remember(self._ends, end, _compact(_members(end)))
+        return piece
+
+    def _change(self, change: Change) -> str:
+        field, old, new = change
+        return f'{{"field":{self._text(field)},"old":{self._any(old)},"new":{self._any(new)}}}'
+
+    def _state(self, state: State) -> str:
+        if state == _UNREMARKABLE:
+            return ""
+        return ",".join(
+            [
+                key + self._any(value)
+                for key, value, usual in zip(_STATE_KEYS, state, _UNREMARKABLE, strict=True)
+                if value != usual
+            ]
+        )
+
+    def _any(self, value: int | str | bool | None) -> str:
+        if value is None:
+            return "null"
+        return self._text(value) if isinstance(value, str) else _number(value)
 
     def _flow(self, flow: Flow) -> str:
         fixed = flow[:_FIXED_FLOW]
@@ -105,12 +171,15 @@ class TraceWriter:
         if piece is None:
             members = {k: v for k, v in zip(Flow._fields, fixed, strict=False) if v is not None}
             piece = _remember(self._flows, fixed, _compact(members)[1:-1])
-        parts = [piece]
-        for key, value in zip(_FLOW_KEYS[_FIXED_FLOW:], flow[_FIXED_FLOW:], strict=True):
+        for key, value in zip(_VARYING, flow[_FIXED_FLOW:]):  # noqa: B905  (strict takes longer)
             if value is not None:
-                parts.append(key)
-                parts.append(self._text(value) if isinstance(value, str) else _number(value))
-        return "".join(parts)
+                if value.__class__ is int:
+                    piece += f"{key}{value}"
+                elif isinstance(value, Flow):
+                    piece += f"{key}{{{self._flow(value)}}}"
+                else:
+                    piece += key + self._any(value)
+        return piece
 
     def _text(self, text: str) -> str:
         return self._texts.get(text) or _remember(self._texts, text, json.dumps(text))
@@ -162,7 +231,15 @@ def _around_dt(hop: Hop) -> tuple[str, str]:
         after += f',"to_cpu":{hop.to_cpu}'
     if hop.already_running is not None:
         after += f',"already_running":{_JSON_BOOL[hop.already_running]}'
+    if hop.verdict is not None:
+        after += f',"verdict":{_compact(_there(hop.verdict._asdict()))}'
     return f'{{"function":{json.dumps(hop.function)},"dt_ns":', after + "}"
+
+
+def _id(journey: str) -> str:
+    """Return a journey's id as JSON. There are too many to remember, and most are numbers."""
+    plain = journey.isascii() and journey.isalnum()
+    return f'"{journey}"' if plain else json.dumps(journey)
 
 
 def _number(value: int) -> str:
@@ -224,16 +301,35 @@ def _topology(topology: Topology) -> dict[str, object]:
 
 
 def _device(device: Device) -> dict[str, object]:
+    return {**_netns(device.netns), "ifname": device.ifname, "ifindex": device.ifindex}
+
+
+def _netns(netns: Netns) -> dict[str, object]:
+    return {"netns": netns.name, "netns_inum": netns.inum}
+
+
+def _members(end: Socket | Task) -> dict[str, object]:
+    if isinstance(end, Socket):
+        return {
+            **_netns(end.netns),
+            "family": end.family,
+            "type": end.type,
+            "proto": end.proto,
+        }
     return {
-        "netns": device.netns.name,
-        "netns_inum": device.netns.inum,
-        "ifname": device.ifname,
-        "ifindex": device.ifindex,
+        "pid": end.pid,
+        "comm": end.comm,
+        **({} if end.netns is None else _netns(end.netns)),
     }
 
 
 def _drop(drop: Drop) -> dict[str, object]:
-    return {"reason": drop.reason, "function": drop.function, "offset": drop.offset}
+    known: dict[str, object] = {"state": dict(drop.state)} if drop.state else {}
+    return {"reason": drop.reason, "function": drop.function, "offset": drop.offset, **known}
+
+
+def _there(members: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in members.items() if value is not None}
 
 
 def _compact(members: Mapping[str, object]) -> str:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from tracer.errors import PrerequisiteError
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
+MODULES = VMLINUX.parent
 
 # include/uapi/linux/btf.h
 _PTR, _STRUCT, _UNION, _ENUM, _TYPEDEF, _FUNC_PROTO = 2, 4, 5, 6, 8, 13
@@ -56,6 +57,7 @@ class Btf:
         self._lib.libbpf_set_print(None)
         for name, result in (
             ("btf__parse_raw", ctypes.c_void_p),
+            ("btf__parse_raw_split", ctypes.c_void_p),
             ("btf__type_by_id", ctypes.c_void_p),
             ("btf__name_by_offset", ctypes.c_char_p),
         ):
@@ -63,9 +65,29 @@ class Btf:
         self._btf = self._lib.btf__parse_raw(str(path).encode())
         if not self._btf:
             raise PrerequisiteError(f"libbpf cannot read {path}")
+        self._modules: list[Btf] = []
+
+    def module(self, name: str) -> Btf | None:
+        """The types of a module, and the kernel's.
+
+        None if it is not loaded or has none (before 5.11, commit 36e68442d1af).
+        """
+        path = MODULES / name
+        if not path.exists():
+            return None
+        module = Btf.__new__(Btf)
+        module._lib = self._lib
+        module._modules = []
+        module._btf = self._lib.btf__parse_raw_split(str(path).encode(), ctypes.c_void_p(self._btf))
+        if not module._btf:
+            return None
+        self._modules.append(module)
+        return module
 
     def close(self) -> None:
         """Give the memory back (some 10 MB)."""
+        for module in self._modules:
+            module.close()
         if self._btf:
             self._lib.btf__free(ctypes.c_void_p(self._btf))
             self._btf = None
@@ -117,6 +139,11 @@ class Btf:
         """Byte offset of a member, or None if this kernel has no such member."""
         found = self._member(struct, member)
         return None if found is None else found[0] // 8
+
+    def size(self, struct: str) -> int | None:
+        """Bytes of a struct, or None if this kernel has no such struct."""
+        found = self._find(struct, _STRUCT)
+        return None if found is None else found.size_or_type
 
     def bit_field(self, struct: str, member: str) -> Bits | None:
         """Where a bit field lies, or None if this kernel has no such bit field."""

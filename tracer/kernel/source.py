@@ -9,24 +9,38 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from tracer.errors import PrerequisiteError
 from tracer.kernel.btf import Btf
-from tracer.kernel.program import compile_program, definitions, load_bcc, stderr_kept
-from tracer.kernel.symbols import KALLSYMS, SUFFIXES, Symbols, variants
-from tracer.model import ProbePlace
-from tracer.probes import PROBES, Attach, Probe
+from tracer.kernel.definitions import SYMBOLS, definitions
+from tracer.kernel.program import compile_program, load_bcc, stderr_kept
+from tracer.kernel.symbols import KALLSYMS, SUFFIXES, Symbols, addresses, variants
+from tracer.model import Layer, ProbePlace
+from tracer.probes import DEFAULT_LAYERS, PROBES, Attach, Handler, Probe, chosen
+from tracer.text import printable
 from tracer.wire import LOSSES, RECORD_MAX
 
 BATCH = 4096
 """Records read in one go; the reader comes up for air after that."""
 
-# struct live in bpf/skbtrace.bpf.c: what stands before the record.
-_LIVE_PREFIX = struct.Struct("=QQIIIIII")
-# struct cpu_state: of what stands before the loss counters, clone_parent.
-_CPU_STATE = struct.Struct(f"=16xQ40x{len(LOSSES)}Q")
+# struct live in bpf/live.h: what stands before the record, up to `alive`; struct seen, struct nft.
+_LIVE_PREFIX = struct.Struct("=QQQIIIIII16x")
+_SEEN_BYTES = 88
+_NFT_BYTES = 56
+# struct cpu_state in bpf/skbtrace.bpf.c: the loss counters, and what makes skbs just now.
+_MAKERS = sum(probe.handler is Handler.CLONE for probe in PROBES)
+_CPU_STATE = struct.Struct(f"=16x{len(LOSSES)}Q{2 * _MAKERS}Q")
+# enum program there, in its order.
+_PROGRAMS = ("begin", "pass", "branch")
+# struct table there.
+_TABLE = struct.Struct("=32s32sII")
+_NO_HOOK = 0xFF
+TABLES_MAX = 4096
+"""Names of netfilter's tables remembered."""
+_REASONS = ("qdisc_drop_reason", "skb_drop_reason")
+"""Enums of drop reasons: each has numbers of its own, but 0 is in all."""
 _RAW_TRACEPOINT = 17  # enum bpf_prog_type, bcc 0.26 has no name for it
 
 
@@ -34,37 +48,55 @@ class KernelSource:
     """Probes on this kernel. Start once, read often, stop once.
 
     ``scope``: (namespace inode, ifindex) of the devices on which a journey may begin, or None
-    for all. Reading and stopping are for one thread.
+    for all. ``layers``: which probes beside those that are always there. ``changes``: whether
+    every hop looks at what is different about the packet. What is not asked for is not compiled.
+    Reading and stopping are for one thread.
     """
 
-    def __init__(self, scope: Iterable[tuple[int, int]] | None = None) -> None:
+    def __init__(
+        self,
+        scope: Iterable[tuple[int, int]] | None = None,
+        layers: Collection[Layer] = DEFAULT_LAYERS,
+        *,
+        changes: bool = True,
+    ) -> None:
         self._scope = None if scope is None else set(scope)
+        self._layers = layers
+        self._changes = changes
         self._bpf: Any = None
         self._stopped = False
         self._batch: list[bytes] = []
         self._symbols = Symbols()
         self._reasons: dict[int, str] = {}
+        self._tables: dict[tuple[int, int], tuple[int, str, str, int | None] | None] = {}
 
     def start(self) -> tuple[ProbePlace, ...]:
         """Compile, attach every probe, and only then let journeys begin.
 
-        Returns what became of each function in PROBES. PrerequisiteError if this kernel cannot
-        trace, SkbtraceError if the program does not compile.
+        Returns what became of each function that was chosen. PrerequisiteError if this kernel
+        cannot trace, SkbtraceError if the program does not compile.
         """
         bcc = load_bcc()
         btf = Btf()
         try:
             cpus = len(bcc.table.get_possible_cpus())
-            defined = definitions(btf, cpus=cpus, scoped=self._scope is not None)
+            defined = definitions(
+                btf,
+                addresses(SYMBOLS),
+                cpus=cpus,
+                scoped=self._scope is not None,
+                layers=self._layers,
+                changes=self._changes,
+            )
             self._reasons = {
                 number: name.removeprefix("SKB_DROP_REASON_")
-                for number, name in btf.enum("skb_drop_reason").items()
+                for enum in _REASONS
+                for number, name in btf.enum(enum).items()
             }
         finally:
             btf.close()
         self._bpf = compile_program(defined)
-        begins = self._bpf[b"begins"]
-        begins[begins.Key(0)] = begins.Leaf(self._load(b"skbtrace_begin").fd)
+        self._load_shared()
         places = self._attach_all()
         if not any(place.symbol for place in places):
             raise PrerequisiteError(
@@ -119,16 +151,36 @@ class KernelSource:
         """Loss counter → how many so far, all CPUs together."""
         totals = dict.fromkeys(LOSSES, 0)
         for state in self._cpu_states():
-            clone_parent, *counts = _CPU_STATE.unpack_from(state)
-            for name, count in zip(LOSSES, counts, strict=True):
+            found = _CPU_STATE.unpack_from(state)
+            for name, count in zip(LOSSES, found, strict=False):
                 totals[name] += count
-            # The probes are gone, so the return of this skb_clone will never be seen.
-            totals["clone_missed"] += self._stopped and clone_parent != 0
+            # The probes are gone, so the return of these functions will never be seen.
+            if self._stopped:
+                totals["clone_missed"] += sum(map(bool, found[len(LOSSES) :: 2]))
         return totals
 
     def reason(self, number: int) -> str:
         """The running kernel's name for a drop reason."""
         return self._reasons.get(number, f"reason {number}")
+
+    def table(self, address: int, made: int) -> tuple[int, str, str, int | None] | None:
+        """(family, table, chain, hook) of the chain or table that was met at this address."""
+        key = (address, made)
+        if key not in self._tables:
+            if len(self._tables) >= TABLES_MAX:
+                self._tables.clear()
+            self._tables[key] = self._read_table(address, made)
+        return self._tables[key]
+
+    def _read_table(self, address: int, made: int) -> tuple[int, str, str, int | None] | None:
+        tables = self._bpf[b"tables"]
+        try:
+            found = _TABLE.unpack(bytes(tables[tables.Key(address, made)]))
+        except KeyError:
+            return None
+        table, chain = (name.split(b"\0")[0].decode(errors="replace") for name in found[:2])
+        family, hook = found[2:]
+        return family, printable(table), printable(chain), None if hook == _NO_HOOK else hook
 
     def symbol(self, address: int) -> tuple[str, int] | None:
         """The function an address is in, and how far."""
@@ -137,7 +189,8 @@ class KernelSource:
     def _attach_all(self) -> tuple[ProbePlace, ...]:
         """One place per function; one with two rows is missing if either is."""
         places: dict[str, ProbePlace] = {}
-        for number, probe in enumerate(PROBES):
+        for number in chosen(self._layers):
+            probe = PROBES[number]
             place = self._attach(number, probe)
             if place.symbol is None or probe.function not in places:
                 places[probe.function] = place
@@ -167,8 +220,20 @@ class KernelSource:
             rest = [v for f in functions for v in variants(f, kallsyms)]
             if rest:
                 return self._try(probe, rest, one)
-            return ProbePlace(probe.function, None, "this kernel has no such function")
+            why = probe.since or "this kernel has no such function"
+            return ProbePlace(probe.function, None, why)
         return place
+
+    def _load_shared(self) -> None:
+        """Load the programs that the attach points hand on to."""
+        programs = self._bpf[b"programs"]
+        for number, name in enumerate(_PROGRAMS):
+            loaded = self._load(f"skbtrace_{name}".encode())
+            programs[programs.Key(number)] = programs.Leaf(loaded.fd)
+        if Layer.DRIVER in self._layers:
+            raw = self._bpf[b"raw_programs"]
+            loaded = self._bpf.load_func(b"skbtrace_raw_begin", _RAW_TRACEPOINT)
+            raw[raw.Key(0)] = raw.Leaf(loaded.fd)
 
     def _load(self, name: bytes) -> Any:
         return self._bpf.load_func(name, load_bcc().BPF.KPROBE)
@@ -194,16 +259,17 @@ class KernelSource:
 
     def _alive(self) -> list[bytes]:
         """Records in the table whose packets live."""
-        size = _LIVE_PREFIX.size + RECORD_MAX
+        start = _LIVE_PREFIX.size + self._changes * _SEEN_BYTES
+        start += (Layer.NETFILTER in self._layers) * _NFT_BYTES
         table = self._bpf[b"live"]
         alive = []
         for key in table.keys():  # noqa: SIM118 (bcc's table is no dict)
             try:
-                leaf = bytes(table[key])[:size]
+                leaf = bytes(table[key])
             except KeyError:
                 continue
             if _LIVE_PREFIX.unpack_from(leaf)[-1]:  # the others have ended
-                alive.append(leaf[_LIVE_PREFIX.size :])
+                alive.append(leaf[start : start + RECORD_MAX])
         return alive
 
     def _cpu_states(self) -> list[bytes]:

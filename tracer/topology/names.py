@@ -172,3 +172,19 @@ def _places_of_processes(known: Container[int]) -> dict[int, Place]:
             continue
         places[inum] = Place(path, Netns(inum, f"{printable(comm)}:{pid}"))
     return places
+
+
+def path_of(netns_: Netns) -> str | None:
+    """Return the file under /run/netns that is this namespace on this host, or None.
+
+    The name for people is shorter for a lab's, and a trace may come from another host: the inode
+    number decides.
+    """
+    for name in (PREFIX + netns_.name, netns_.name):
+        path = netns.RUN_NETNS / name
+        try:
+            if netns.inum(str(path)) == netns_.inum:
+                return str(path)
+        except (OSError, ValueError):  # no such file; a name that no file can have
+            continue
+    return None

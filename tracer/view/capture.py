@@ -8,6 +8,7 @@ reader; nothing is lost in silence.
 from __future__ import annotations
 
 from tracer.model import Capture, Outcome, Summary
+from tracer.probes import PROBES
 from tracer.view.line import Line, Span
 
 LOSSES = {
@@ -20,6 +21,8 @@ LOSSES = {
     "hop_limit": "hops are left out of packets that passed more probes than a journey may have",
 }
 """Loss counter → what its number counts and means."""
+_OPTIONAL = {probe.since for probe in PROBES if probe.since}
+"""Why a function may be missing without anybody missing it."""
 
 
 def opening(capture: Capture) -> list[Line]:
@@ -33,6 +36,8 @@ def opening(capture: Capture) -> list[Line]:
     where = f"{found} on Linux {capture.kernel} ({capture.machine}): {probes} attached"
     lines: list[Line] = [((name, "flow"), (where, ""))]
     for place in capture.missing:
+        if place.why_missing in _OPTIONAL:
+            continue
         why = "" if place.why_missing is None else f": {place.why_missing}"
         lines.append((("! ", "warning"), (f"no probe on {place.function}{why}", "warning")))
     return lines
@@ -57,8 +62,9 @@ def closing(capture: Capture, summary: Summary) -> list[Line]:
                 (f"{function} never fired, although its neighbours did", "warning"),
             )
         )
-    if capture.missing:
-        names = ", ".join(dict.fromkeys(p.function for p in capture.missing))
+    missing = [p for p in capture.missing if p.why_missing not in _OPTIONAL]
+    if missing:
+        names = ", ".join(dict.fromkeys(p.function for p in missing))
         lines.append((("! ", "warning"), (f"not probed: {names}", "warning")))
     return lines
 

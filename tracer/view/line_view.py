@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TextIO
 
 from tracer.model import Capture, Device, Journey, Netns, Summary
-from tracer.view.journey import render
-from tracer.view.line import Line
+from tracer.view.journey import NARROWEST, render
+from tracer.view.line import Line, trimmed
 from tracer.view.look import NETNS_STYLES, Look
 from tracer.view.theme import paint
 
@@ -27,17 +27,24 @@ _REMEMBERED = 4096
 class LineView:
     """A Sink that writes journeys to ``stream`` as blocks of lines.
 
-    ``width`` in cells, or None to ask the terminal before every batch. BrokenPipeError passes up.
+    ``width`` in cells, or None to ask the terminal before every batch. ``path_of``: by which file
+    a namespace can be entered on this host. BrokenPipeError passes up.
     """
 
     def __init__(
-        self, stream: TextIO, *, color: bool = False, ascii: bool = False, width: int | None = None
+        self,
+        stream: TextIO,
+        *,
+        color: bool = False,
+        ascii: bool = False,
+        width: int | None = None,
+        path_of: Callable[[Netns], str | None] | None = None,
     ) -> None:
         self._stream = stream
         self._color = color
         self._width = width
         self._styles: dict[int, str] = {}
-        self._look = Look(ascii=ascii or not speaks_unicode(stream), netns_styles=self._styles)
+        self._look = Look(ascii or not speaks_unicode(stream), self._styles, path_of)
 
     def begin(self, capture: Capture) -> None:
         """Give the topology's namespaces their colours. Nothing is written."""
@@ -59,6 +66,22 @@ class LineView:
             self._stream.write("\n".join(blocks) + "\n")
             self._stream.flush()
 
+    def family(self, members: Sequence[tuple[int, Journey]]) -> None:
+        """Write a family of journeys (see ``tree``), the lower ones behind a rule; flush."""
+        width = self._width or terminal_width(self._stream)
+        deepest = max(0, width - NARROWEST) // len(_rules(1, self._look))
+        lines: list[Line] = []
+        for depth, journey in members:
+            self._see(hop.device for hop in journey.hops)
+            rules = _rules(min(depth, deepest), self._look)
+            if lines:
+                lines.append(trimmed([(rules, "rule")]))
+            for line in render(journey, width - len(rules), self._look):
+                lines.append(((rules, "rule"), *line) if rules else line)
+        self._stream.write("".join([paint(line, color=self._color) + "\n" for line in lines]))
+        self._stream.write("\n")
+        self._stream.flush()
+
     def end(self, summary: Summary) -> None:
         """Flush."""
         self._stream.flush()
@@ -72,6 +95,10 @@ class LineView:
         if len(self._styles) >= _REMEMBERED:
             self._styles.clear()
         self._styles[netns.inum] = NETNS_STYLES[len(self._styles) % len(NETNS_STYLES)]
+
+
+def _rules(depth: int, look: Look) -> str:
+    return f"{look.signs.below} " * depth
 
 
 def write_lines(stream: TextIO, lines: Iterable[Line], *, color: bool = False) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tracer.model import Netns
@@ -21,6 +21,9 @@ class Look:
     """Nothing outside ASCII, names included."""
     netns_styles: Mapping[int, str] = field(default_factory=dict)
     """Namespace inode number to style name; others get one by their number."""
+
+    path_of: Callable[[Netns], str | None] | None = None
+    """The file by which a namespace can be entered, for commands that are suggested."""
 
     @property
     def signs(self) -> Signs:

@@ -27,16 +27,18 @@ class Signs:
     across: str
     """Between two namespaces, where the packet leaves one for the other."""
     branch: str
-    """Before the id of a clone that leaves."""
+    """Before the id of a branch that leaves."""
+    below: str
+    """At the left of a journey shown below its parent, once for each above it."""
     cut: str
     """Stands for text that had no room."""
     outcomes: dict[Outcome, str]
 
     def bar(self, segment: Segment | None) -> str:
         """Return the sign a segment's time is drawn with."""
-        if segment in {Segment.SOFTIRQ_WAIT, Segment.BACKLOG_WAIT}:
-            return self.wait
-        return self.socket if segment is Segment.SOCKET else self.work
+        if segment is Segment.SOCKET:
+            return self.socket
+        return self.work if segment in {None, Segment.WORK} else self.wait
 
 
 ASCII = Signs(
@@ -47,11 +49,14 @@ ASCII = Signs(
     rule="-",
     to=">",
     across="->",
-    branch="->",
+    branch="`-",
+    below="|",
     cut="~",
     outcomes={
         Outcome.DELIVERED: "=",
+        Outcome.TRANSMITTED: ">",
         Outcome.CONSUMED: "=",
+        Outcome.ABSORBED: "+",
         Outcome.DROPPED: "X",
         Outcome.UNFINISHED: "?",
         Outcome.DAMAGED: "!",
@@ -66,11 +71,14 @@ UNICODE = Signs(
     rule="─",
     to="›",
     across="→",
-    branch="└►",
+    branch="╰",
+    below="│",
     cut="…",
     outcomes={
         Outcome.DELIVERED: "✓",
+        Outcome.TRANSMITTED: "→",
         Outcome.CONSUMED: "✓",
+        Outcome.ABSORBED: "+",
         Outcome.DROPPED: "✗",
         Outcome.UNFINISHED: "…",
         Outcome.DAMAGED: "!",

@@ -3,7 +3,9 @@
 
 Pure: from hops and a width to lines. Columns are as wide as this journey needs; on a narrow
 terminal wordings get shorter, then the namespace's column goes (the rules still name it), then
-the bars, then the rest but the function and its times. Knows nothing of outcomes or flows.
+the bars, then the rest but the function and its times. One more fact (what the packet waits
+for, a verdict, the process) stands in the function's column where it has room; the others have
+lines of their own below the hop. Knows nothing of outcomes or flows.
 """
 
 from __future__ import annotations
@@ -11,16 +13,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tracer.model import Branch, Hop, Journey, Netns, Outcome, Segment
+from tracer.model import Branch, Change, Hop, Journey, Netns, Outcome, Segment
 from tracer.view.axis import Axis, axis_of
 from tracer.view.duration import short
-from tracer.view.line import Line, Span, cells, clip, left, right, trimmed, width_of
+from tracer.view.facts import change_words, socket_words, task_words, verdict_words
+from tracer.view.line import Line, Span, cells, clip, fill, left, right, trimmed, width_of
 from tracer.view.look import Look
 
 _NO_BARS_BELOW = 60
+_WIDEST_VERDICT = 35
+"""Cells. A function and its verdict that take more do not widen the column."""
 _WAITS = {
     Segment.SOFTIRQ_WAIT: ("softirq wait", "softirq"),
     Segment.BACKLOG_WAIT: ("behind others", "others"),
+    Segment.QDISC_WAIT: ("qdisc wait", "qdisc"),
+    Segment.GRO_WAIT: ("gro wait", "gro"),
     Segment.SOCKET: ("socket", "socket"),
 }
 _ALREADY_RUNNING = ("already running", "running")
@@ -29,8 +36,22 @@ _STYLES = {
     Segment.WORK: "work",
     Segment.SOFTIRQ_WAIT: "wait",
     Segment.BACKLOG_WAIT: "wait",
+    Segment.QDISC_WAIT: "wait",
+    Segment.GRO_WAIT: "wait",
     Segment.SOCKET: "socket",
 }
+
+
+class Fact(NamedTuple):
+    """Something to be said in the function's column, or below the hop."""
+
+    full: str
+    short: str
+    style: str
+    widens: bool = False
+    """Whether the column is made wide enough for it."""
+    below: bool = True
+    """Whether it is said below the hop if the column has no room; else it is left out."""
 
 
 class Row(NamedTuple):
@@ -39,8 +60,8 @@ class Row(NamedTuple):
     netns: str
     device: str
     function: str
-    wait: tuple[str, str]
-    """What it waits for, in full and short; empty if it works."""
+    facts: tuple[Fact, ...]
+    """What the column says besides the function is the first of these."""
     cpu: str
     at: str
     took: str
@@ -64,7 +85,7 @@ def table(journey: Journey, width: int, look: Look) -> list[Line]:
     hops = journey.hops
     if not hops:
         return []
-    texts = [_row(hop, following, look) for hop, following in _pairs(hops)]
+    texts = [_row(journey, number, look) for number in range(len(hops))]
     columns = _columns(texts, width)
     axis = axis_of(hops, columns.bar) if columns.bar else None
     lines = [_heading(columns, axis, look)]
@@ -79,7 +100,11 @@ def table(journey: Journey, width: int, look: Look) -> list[Line]:
         leaving = [
             b for b in journey.branches if b.hop == number or (following is None and b.hop > number)
         ]
-        lines += [_branch(b, columns, width, look) for b in leaving]
+        room = width - _indent(columns)
+        below = (*_below(texts[number], hop, columns, room, look), *_branches(leaving, look))
+        for words in below:
+            for line in fill(words, room, look.signs.cut):
+                lines.append(((" " * (width - room), ""), *line))
     return lines
 
 
@@ -87,20 +112,45 @@ def _pairs(hops: Sequence[Hop]) -> Iterator[tuple[Hop, Hop | None]]:
     return zip(hops, (*hops[1:], None), strict=True)
 
 
-def _row(hop: Hop, following: Hop | None, look: Look) -> Row:
+def _row(journey: Journey, number: int, look: Look) -> Row:
+    hop, *rest = journey.hops[number : number + 2]
+    following = rest[0] if rest else None
     cpu = str(hop.cpu)
     if following is not None and following.cpu != hop.cpu:
         cpu += f">{following.cpu}"
-    wait = _WAITS.get(hop.segment, ("", "")) if hop.segment is not None else ("", "")
     return Row(
         netns="-" if hop.device is None else look.name(hop.device.netns.name),
         device="-" if hop.device is None else look.name(hop.device.ifname),
         function=look.name(hop.function),
-        wait=_ALREADY_RUNNING if hop.already_running and wait[0] else wait,
+        facts=tuple(_facts(journey, number, look)),
         cpu=cpu,
         at=short(hop.dt_ns),
         took="" if following is None else short(max(0, following.dt_ns - hop.dt_ns)),
     )
+
+
+def _facts(journey: Journey, number: int, look: Look) -> Iterator[Fact]:
+    hop = journey.hops[number]
+    if hop.segment is not None and hop.segment in _WAITS:
+        full, brief = _ALREADY_RUNNING if hop.already_running else _WAITS[hop.segment]
+        yield Fact(full, brief, _STYLES[hop.segment], widens=True, below=False)
+    if hop.verdict is not None:
+        full, brief = map(look.name, verdict_words(hop.verdict))
+        widens = cells(look.name(hop.function)) + 1 + cells(brief) <= _WIDEST_VERDICT
+        style = "dropped" if hop.verdict.verdict == "drop" else "verdict"
+        yield Fact(full, brief, style, widens=widens)
+    if hop.task is not None:
+        task = look.name(f"{_deed(journey, number)} {task_words(hop.task)}")
+        yield Fact(task, task, "task")
+
+
+def _deed(journey: Journey, number: int) -> str:
+    """Return what a process did to be named at this hop."""
+    if number == 0:
+        return "sent by"
+    if number < len(journey.hops) - 1:
+        return "by"
+    return "read by" if journey.outcome is Outcome.DELIVERED else "freed by"
 
 
 def _columns(texts: Sequence[Row], width: int) -> Columns:
@@ -110,10 +160,7 @@ def _columns(texts: Sequence[Row], width: int) -> Columns:
     cpu = max(3, *(len(t.cpu) for t in texts))
     at = max(5, *(len(t.at) for t in texts))
     took = max(4, *(len(t.took) for t in texts))
-    full, brief = (
-        max(8, *(cells(t.function) + len(t.wait[n]) + bool(t.wait[n]) for t in texts))
-        for n in (0, 1)
-    )
+    full, brief = (max(8, *(_function_and_fact(t, brief=n) for t in texts)) for n in (False, True))
     wanted = (
         Columns(netns, device, full, cpu, at, took, 16, short=False),
         Columns(netns, device, brief, cpu, at, took, 14, short=True),
@@ -133,6 +180,23 @@ def _columns(texts: Sequence[Row], width: int) -> Columns:
             return columns._replace(bar=columns.bar + spare) if columns.bar else columns
     bare = wanted[-1]
     return bare._replace(function=max(1, bare.function + width - _taken(bare)))
+
+
+def _function_and_fact(row: Row, *, brief: bool) -> int:
+    """Cells this row asks for in the function's column."""
+    fact = row.facts[0] if row.facts and row.facts[0].widens else None
+    beside = 0 if fact is None else 1 + cells(fact.short if brief else fact.full)
+    return cells(row.function) + beside
+
+
+def _beside(row: Row, columns: Columns) -> tuple[str, str]:
+    """Return what stands beside the function, and its style; empty if there is no room."""
+    if row.facts:
+        fact = row.facts[0]
+        text = fact.short if columns.short else fact.full
+        if cells(row.function) + 1 + cells(text) <= columns.function:
+            return text, fact.style
+    return "", ""
 
 
 def _taken(columns: Columns) -> int:
@@ -171,7 +235,7 @@ def _line(row: Row, hop: Hop, columns: Columns, bar: Sequence[Span], look: Look)
     fields = [
         [(left(row.netns, columns.netns, cut), netns)],
         [(left(row.device, columns.device, cut), netns)],
-        _function(row, columns, style, cut),
+        _function(row, columns, cut),
         [(right(row.cpu, columns.cpu, cut), "cpu")],
         [(right(row.at, columns.at, cut), "at")],
         [(right(row.took, columns.took, cut), style)],
@@ -179,14 +243,12 @@ def _line(row: Row, hop: Hop, columns: Columns, bar: Sequence[Span], look: Look)
     return trimmed([*_set(fields, columns), *bar])
 
 
-def _function(row: Row, columns: Columns, style: str, cut: str) -> list[Span]:
-    """Set the function and, at the right of the same column, what the packet waits for."""
-    wait = row.wait[columns.short]
-    if columns.function < cells(row.function) + 1 + len(wait):
-        wait = ""
+def _function(row: Row, columns: Columns, cut: str) -> list[Span]:
+    """Set the function and, at the right of the same column, the first of its facts."""
+    fact, style = _beside(row, columns)
     name = clip(row.function, columns.function, cut)
-    rest = columns.function - cells(name)
-    return [(name, "function"), (wait.rjust(rest), style)]
+    rest = columns.function - cells(name) - cells(fact)
+    return [(name, "function"), (" " * rest + fact, style)]
 
 
 def _bar(hop: Hop, following: Hop | None, axis: Axis, end: Outcome, look: Look) -> list[Span]:
@@ -212,7 +274,36 @@ def _rule(before: Netns, after: Netns, width: int, look: Look) -> Line:
     return (*spans, (signs.rule * (width - width_of(spans)), "rule"))
 
 
-def _branch(branch: Branch, columns: Columns, width: int, look: Look) -> Line:
-    before = sum(n + 1 for n in columns[:2] if n) + 3
-    text = f"{look.signs.branch} #{look.name(branch.id)}"
-    return ((" " * before, ""), (clip(text, width - before, look.signs.cut), "branch"))
+def _below(row: Row, hop: Hop, columns: Columns, room: int, look: Look) -> Iterator[list[Span]]:
+    """Give what is said below a hop, in words; each is for a line of its own, or some."""
+    beside = 1 if _beside(row, columns)[0] else 0
+    for fact in row.facts[beside:]:
+        if fact.below:
+            yield [(word, fact.style) for word in fact.full.split()]
+    to = look.signs.across
+    if hop.socket is not None:
+        yield [(word, "socket") for word in (to, *look.name(socket_words(hop.socket)).split())]
+    if hop.changes:
+        yield [(look.name(word), "change") for word in _changes(hop.changes, room, to)]
+
+
+def _changes(changes: Sequence[Change], room: int, to: str) -> Iterator[str]:
+    """Give each change as one word, that it may not be broken, or as four if it has to be."""
+    for number, change in enumerate(changes, start=1):
+        words = change_words(change, to)
+        if number < len(changes):
+            words[-1] += ","
+        whole = " ".join(words)
+        yield from [whole] if cells(whole) <= room else words
+
+
+def _branches(leaving: Sequence[Branch], look: Look) -> Iterator[list[Span]]:
+    ids = [f"#{look.name(branch.id)}" for branch in leaving]
+    if ids:
+        ids[0] = f"{look.signs.branch} {ids[0]}"
+        yield [(word, "branch") for word in (*(f"{i}," for i in ids[:-1]), ids[-1])]
+
+
+def _indent(columns: Columns) -> int:
+    """Cells before what stands below a hop: a little to the right of its function."""
+    return sum(n + 1 for n in columns[:2] if n) + 3

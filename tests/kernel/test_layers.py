@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is not chosen is not there: no probe of it, and so no cost, by the kernel's own list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.conftest import Trace, skbtrace
+from tracer.probes import LAYERS, PROBES, Attach, chosen
+
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("lab")]
+
+KPROBES = Path("/sys/kernel/debug/kprobes/list")
+
+
+def probed(folder: Path, layers: str) -> tuple[set[str], Trace]:
+    """The functions with a probe on them while skbtrace runs, as the kernel lists them."""
+    trace, kept = folder / "trace.json", folder / "kprobes"
+    skbtrace(
+        *("--topology", "docker0", "-q", "-f", "-w", str(trace), "--layers", layers),
+        *("--", "cp", str(KPROBES), str(kept)),
+    )
+    symbols = {line.split()[2].partition("+")[0] for line in kept.read_text().splitlines()}
+    return {symbol.partition(".")[0] for symbol in symbols}, Trace(trace)
+
+
+def functions(layers: str) -> set[str]:
+    table = [PROBES[i] for i in chosen(LAYERS if layers == "all" else ())]
+    return {p.function for p in table if p.attach is not Attach.RAW_TRACEPOINT}
+
+
+def test_a_layer_that_is_not_chosen_has_no_probe(tmp_path: Path) -> None:
+    there, trace = probed(tmp_path, "none")
+    assert there == functions("none")
+    assert set(trace.capture.attached) == there | {"kfree_skb"}
+
+
+def test_a_layer_that_is_chosen_has_all_its_probes_that_this_kernel_can_have(
+    tmp_path: Path,
+) -> None:
+    there, trace = probed(tmp_path, "all")
+    missing = {place.function for place in trace.capture.missing}
+    optional = {p.function for p in PROBES if p.since is not None}
+    renamed = {
+        place.symbol: place.function for place in trace.capture.probes if place.symbol is not None
+    }
+    assert missing <= optional
+    assert {renamed.get(symbol, symbol) for symbol in there} == functions("all") - missing
+
+
+def test_a_layer_that_does_not_exist_is_refused() -> None:
+    done = skbtrace("--topology", "docker0", "--layers", "ip,wings", status=2)
+    assert "there is no layer wings (there are: device, bridge," in done.stderr

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which journeys belong together: a reply and its request, an error and its packet, a repeat.
+
+They are different packets, each a journey of its own; what joins them is in their headers. A
+journey is compared with those that came before it, and what it answers, reports or repeats goes
+into its ``references``. Its own entry is then kept for those that come after.
+
+- An echo reply *answers* the request with its addresses exchanged and its id and sequence number.
+- A SYN-ACK *answers* the SYN whose sequence number it acknowledges.
+- An ICMP error *reports* the packet whose header it carries.
+- A TCP segment *repeats* the one before that began with the same sequence number, if both carry
+  something that has one, and both were first seen at the same device: a packet that becomes
+  another skb on its way (a tunnel, a program that passes it on) is seen twice, but sent once.
+
+NAT rewrites addresses on the way, and the answer may be seen first behind it: a packet is kept by
+the addresses it began with and by those it ended with.
+
+What this misses
+----------------
+Journeys come in the order in which they end, and none is held back to wait for another. A request
+that ends after its reply (or a segment after its repetition) comes too late to be referred to.
+
+Whether a TCP segment carries data is not in its flow. SYN, FIN and PSH say so, and so does a
+length that no header reaches; a short segment without them could as well be a pure ACK, which is
+sent with the same sequence number again and again for good reason, and so is never called a
+repeat. Nor is a segment that begins in the middle of a larger one sent before.
+
+An echo reply from another address than the request was sent to (a broadcast) is not joined, nor
+an error that carries too little: of an ICMPv6 error the record's 80 bytes of headers hold not
+even all addresses. Clones and other branches are the same packet again and take no part.
+
+Memory is bounded: the youngest are kept, SYNs and echo requests apart from the rest, so that they
+outlive a flood of data.
+"""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import TypeAlias
+
+from tracer.model import Flow, Hop, Journey, Reference
+
+MOST = 8192
+"""At most twice as many entries are kept of what was asked, and of the rest; the youngest so many
+are never forgotten."""
+
+_HEADERS_MOST = 14 + 4 + 60 + 60
+"""Ethernet, a VLAN tag, IPv4 and TCP with all options they may have: what is longer has data."""
+
+_Key: TypeAlias = tuple[str | int | None, ...]
+_Place: TypeAlias = tuple[int, int]
+_Seen: TypeAlias = tuple[str, int, _Place | None]
+"""Id, start, and the device where it was first seen: namespace's inode number and ifindex."""
+
+_ECHO_REQUEST = {"icmp": 8, "icmpv6": 128}
+_AT = {"src": 0, "dst": 1, "sport": 2, "dport": 3, "icmp_id": 2}
+"""Where in every key stands what NAT may rewrite."""
+_changes = itemgetter(Hop._fields.index("changes"))
+
+
+class Exchanges:
+    """Takes journeys as they end, gives them back with their references."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._asked = _Recent(most)
+        self._sent = _Recent(most)
+
+    def __len__(self) -> int:
+        """How many entries are kept."""
+        return len(self._asked) + len(self._sent)
+
+    def refer(self, journey: Journey) -> Journey:
+        """Return the journey, with references to earlier ones if there are any."""
+        if journey.parent is not None:
+            return journey
+        flow = journey.flow
+        if flow.proto == "tcp":
+            if flow.tcp_seq is None:
+                return journey
+            return self._segment(journey, flow, flow.tcp_seq)
+        if flow.about is not None:
+            return _refer(journey, "reports", self._subject(flow.about))
+        if flow.icmp_id is not None:
+            asked = _ECHO_REQUEST.get(flow.proto)
+            if flow.icmp_type == asked:
+                self._keep(self._asked, _key(flow), journey)
+            else:
+                request = (flow.dst, flow.src, flow.icmp_id, flow.icmp_seq, flow.proto, asked)
+                return _refer(journey, "answers", self._asked.get(request))
+        elif flow.ip_id is not None or flow.sport is not None:
+            self._keep(self._sent, _key(flow), journey)
+        return journey
+
+    def _segment(self, journey: Journey, flow: Flow, seq: int) -> Journey:
+        flags = flow.tcp_flags or ""
+        hops = journey.hops
+        begins = "S" in flags
+        if not (
+            begins
+            or "P" in flags
+            or "F" in flags
+            or (hops and hops[0].len > _HEADERS_MOST and "R" not in flags)
+        ):
+            return journey  # nothing that could be sent again, or be known for it
+        recent = self._asked if begins else self._sent
+        key = (flow.src, flow.dst, flow.sport, flow.dport, seq)
+        before = recent.get(key)
+        place = _place(hops)
+        if before is None:
+            self._keep(recent, key, journey, place)
+        elif place is not None and before[2] == place and before[1] < journey.start_ns:
+            self._keep(recent, key, journey, place)
+            journey = _refer(journey, "repeats", before)
+        if begins and flow.tcp_ack is not None:
+            syn = (flow.dst, flow.src, flow.dport, flow.sport, (flow.tcp_ack - 1) & 0xFFFF_FFFF)
+            journey = _refer(journey, "answers", self._asked.get(syn))
+        return journey
+
+    def _subject(self, about: Flow) -> _Seen | None:
+        """What is known of the packet an error is about."""
+        if about.dst is None:
+            return None
+        key = _key(about)
+        return self._asked.get(key) or self._sent.get(key)
+
+    def _keep(
+        self, recent: _Recent, key: _Key, journey: Journey, place: _Place | None = None
+    ) -> None:
+        seen = (journey.id, journey.start_ns, place)
+        recent.put(key, seen)
+        last: list[str | int | None] | None = None
+        for changes in filter(None, map(_changes, journey.hops)):
+            for name, _, new in changes:
+                if name in _AT and new is not None:
+                    last = last or list(key)
+                    last[_AT[name]] = new
+        if last is not None:
+            recent.put(tuple(last), seen)
+
+
+class _Recent:
+    """The youngest entries: two dicts, of which the older one is forgotten when one is full.
+
+    To take the oldest entry out of one dict for every new one costs several times as much.
+    """
+
+    __slots__ = ("_most", "_new", "_old")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._new: dict[_Key, _Seen] = {}
+        self._old: dict[_Key, _Seen] = {}
+
+    def get(self, key: _Key) -> _Seen | None:
+        return self._new.get(key) or self._old.get(key)
+
+    def put(self, key: _Key, seen: _Seen) -> None:
+        self._new[key] = seen
+        if len(self._new) >= self._most:
+            self._old, self._new = self._new, {}
+
+    def __len__(self) -> int:
+        return len(self._new) + len(self._old)
+
+
+def _key(flow: Flow) -> _Key:
+    """What tells this packet from others, in its own headers and in those an error carries.
+
+    Addresses, then ports or an echo's id: ``_AT``.
+    """
+    if flow.tcp_seq is not None:
+        return (flow.src, flow.dst, flow.sport, flow.dport, flow.tcp_seq)
+    if flow.icmp_id is not None:
+        return (flow.src, flow.dst, flow.icmp_id, flow.icmp_seq, flow.proto, flow.icmp_type)
+    return (flow.src, flow.dst, flow.sport, flow.dport, flow.ip_id, flow.proto, flow.icmp_type)
+
+
+def _place(hops: tuple[Hop, ...]) -> _Place | None:
+    for hop in hops:
+        device = hop.device
+        if device is not None:
+            return (device.netns.inum, device.ifindex)
+    return None
+
+
+def _refer(journey: Journey, kind: str, seen: _Seen | None) -> Journey:
+    if seen is None or seen[1] > journey.start_ns or seen[0] == journey.id:
+        return journey
+    reference = Reference(kind, seen[0], journey.start_ns - seen[1])
+    return journey._replace(references=(*journey.references, reference))
