@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Bulk TCP, in short: no packet is lost, none is two. In long: make bench ARGS='--bulk 10'."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bench import bulk
+from tracer.model import Outcome
+
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("lab")]
+
+AMOUNT = {"defaults": "-n 40M", "offloads-off": "-n 5M"}  # some 3 s in a guest
+
+
+@pytest.fixture(scope="module", params=bulk.RUNS)
+def figures(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, lab: None
+) -> dict[str, Any]:
+    """iperf3 from c1 to c2, with Docker's defaults and with offloads off."""
+    folder: Path = tmp_path_factory.mktemp(request.param)
+    try:
+        bulk.traced(AMOUNT[request.param], folder, offloads=bulk.RUNS[request.param])
+    finally:
+        bulk.offload("on")
+    return bulk.figures_of(folder)
+
+
+def test_nothing_is_lost_and_every_end_is_known(figures: dict[str, Any]) -> None:
+    told: bulk.Told = figures["told"]
+    assert not any(told.lost.values()), told.lost
+    unclear = told.outcomes[Outcome.UNFINISHED] + told.outcomes[Outcome.DAMAGED]
+    assert unclear <= bulk.SHARE * told.journeys, told.bad
+    assert told.outcomes[Outcome.DELIVERED] > 100
+
+
+def test_no_journey_is_two_packets(figures: dict[str, Any]) -> None:
+    assert figures["told"].mixed == 0
+
+
+def test_tcp_and_the_devices_have_counted_the_same(figures: dict[str, Any]) -> None:
+    told: bulk.Told = figures["told"]
+    sent, again = figures["tcp"]["TcpOutSegs"], figures["tcp"]["TcpRetransSegs"]
+    assert (told.segments, told.repeats) == (sent + again, again)
+    assert dict(told.received) == figures["received"]
