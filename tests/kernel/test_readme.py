@@ -21,12 +21,18 @@ from tests.kernel.conftest import HOUSE, TIMEOUT_S
 
 pytestmark = pytest.mark.kernel
 
-PAGES = ("README.md", "demo/docker0.md")
+PAGES = (
+    "README.md",
+    *(f"demo/{page}.md" for page in ("docker0", "veth", "bridge", "nat", "loopback")),
+)
 
 # Applied in this order, to what stands on the page and to what the command says.
 MASKS = (
     (re.compile(r"│.*"), "│"),  # bars, and the axis above them
-    (re.compile(r"already running|behind others"), "waiting"),
+    # Cut where a column is narrow, which depends on how long something took.
+    (re.compile(r"(already )?running|(behind )?others"), "waiting"),
+    (re.compile(r"softirq wait"), "softirq"),
+    (re.compile(r",\n +"), ", "),
     (re.compile(r"on Linux \S+"), "on Linux N"),
     (re.compile(r"DROP .*? at "), "DROP at "),  # no reason before 5.17, and code moves
     (re.compile(r"\n  (?=[a-z])"), " "),  # a sentence that was too long for its line
