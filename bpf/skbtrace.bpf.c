@@ -14,7 +14,7 @@
  * From the command line come SKBTRACE_CPUS, SKBTRACE_LIVE, SKBTRACE_RING_PAGES,
  * SKBTRACE_KFREE_ARGS, all OFF_*, and, if it was asked for: SKBTRACE_SCOPED (only some devices
  * may start a journey), SKBTRACE_CHANGES (note what is different at each hop),
- * SKBTRACE_NETFILTER, SKBTRACE_SOCKETS.
+ * SKBTRACE_NETFILTER.
  */
 #include "record.h"
 #include "skb.h"
@@ -58,7 +58,10 @@ struct maker {
 	__u64 stack;  /* where its return address lies: tells its return from another call's */
 };
 
-/* What belongs to a CPU. Probes do not nest on a CPU (kprobe_running), so this is safe. */
+/*
+ * What belongs to a CPU. Kprobes do not nest on a CPU (kprobe_running), so this is safe. A
+ * tracepoint may fire in an interrupt in the middle of one, so its programs have another.
+ */
 struct cpu_state {
 	__u64 number;	/* of journeys begun here */
 	__u64 serve_ns; /* when the last process_backlog call began here */
@@ -67,6 +70,13 @@ struct cpu_state {
 	struct hit hit;
 	struct walk walk;
 	struct live fresh; /* too large for the stack */
+};
+
+/* Whose struct cpu_state. */
+enum context {
+	KPROBE,
+	TRACEPOINT,
+	CONTEXTS,
 };
 
 /* Programs that others hand on to. */
@@ -78,7 +88,7 @@ enum program {
 };
 
 BPF_HASH(live, __u64, struct live, SKBTRACE_LIVE);
-BPF_PERCPU_ARRAY(cpus, struct cpu_state, 1);
+BPF_PERCPU_ARRAY(cpus, struct cpu_state, CONTEXTS);
 BPF_ARRAY(entries, __u64, 1); /* in `live` */
 BPF_ARRAY(tracing, __u32, 1);
 #ifdef SKBTRACE_SCOPED
@@ -90,12 +100,17 @@ BPF_PROG_ARRAY(raw_programs, 1);
 #endif
 BPF_RINGBUF_OUTPUT(records, SKBTRACE_RING_PAGES);
 
+static __always_inline struct cpu_state *state_of(enum context context)
+{
+	__u32 key = context;
+	return cpus.lookup(&key);
+}
+
 static __always_inline void count_lost(enum lost what)
 {
-	__u32 zero = 0;
-	struct cpu_state *cpu = cpus.lookup(&zero);
+	struct cpu_state *cpu = state_of(KPROBE);
 	if (cpu)
-		cpu->lost[what]++;
+		__sync_fetch_and_add(&cpu->lost[what], 1);
 }
 
 static __always_inline struct live *find(__u64 skb)
@@ -163,6 +178,7 @@ static __always_inline bool make_room(struct live *p, __u64 now, __u32 slots)
 static __always_inline void end_unseen(struct live *p)
 {
 	p->record.flags |= SKBTRACE_END_MISSED | SKBTRACE_LAST;
+	p->alive = 0;
 	count_lost(LOST_END_MISSED);
 	send(p);
 }
@@ -183,10 +199,12 @@ static __always_inline void note_task(struct live *p)
 }
 
 /* Begin the record of a packet that is at the device p says: its headers, its first hop. */
-static __always_inline void begin_record(struct live *p, struct cpu_state *cpu, __u64 skb,
-					 __u64 now, __u32 probe, __u32 final, __u32 arg)
+static __always_inline void begin_record(struct live *p, struct cpu_state *cpu,
+					 enum context context, __u64 skb, __u64 now, __u32 probe,
+					 __u32 final, __u32 arg)
 {
-	p->record.id = ++cpu->number * SKBTRACE_CPUS + bpf_get_smp_processor_id();
+	__u64 number = ++cpu->number * CONTEXTS + context;
+	p->record.id = number * SKBTRACE_CPUS + bpf_get_smp_processor_id();
 	p->record.parent = 0;
 	p->record.skb = skb;
 	p->record.base_ns = now;
@@ -207,6 +225,7 @@ static __always_inline void begin_record(struct live *p, struct cpu_state *cpu, 
 	p->len = skb_len(skb);
 	p->last = probe;
 	p->final = final;
+	p->arg = arg;
 	p->sk = 0;
 	p->alive = 1;
 	fill(&p->record.slot[0], p, now, probe, 0, arg);
@@ -216,13 +235,13 @@ static __always_inline void begin_record(struct live *p, struct cpu_state *cpu, 
  * First sight of a packet: begin its record in the entry that an earlier packet left at this
  * address, else in the CPU's fresh one, which is then kept.
  */
-static __always_inline void begin_journey(void)
+static __always_inline void begin_journey(enum context context)
 {
 	__u32 zero = 0;
 	__u32 *on = tracing.lookup(&zero);
 	if (!on || !*on)
 		return;
-	struct cpu_state *cpu = cpus.lookup(&zero);
+	struct cpu_state *cpu = state_of(context);
 	if (!cpu)
 		return;
 	__u64 skb = cpu->hit.skb;
@@ -237,7 +256,8 @@ static __always_inline void begin_journey(void)
 	if (!scope.lookup(&place))
 		return;
 #endif
-	begin_record(p, cpu, skb, cpu->hit.now, cpu->hit.probe, cpu->hit.final, cpu->hit.arg);
+	begin_record(p, cpu, context, skb, cpu->hit.now, cpu->hit.probe, cpu->hit.final,
+		     cpu->hit.arg);
 	note_task(p);
 	if (fresh)
 		keep(skb, p);
@@ -245,15 +265,15 @@ static __always_inline void begin_journey(void)
 
 int skbtrace_begin(struct pt_regs *ctx)
 {
-	begin_journey();
+	begin_journey(KPROBE);
 	return 0;
 }
 
 /* Begin to hand on a hop to the program that all share. Fill in the rest, then call it. */
-static __always_inline struct hit *hand(__u32 probe, __u32 final, __u64 skb)
+static __always_inline struct hit *hand_in(enum context context, __u32 probe, __u32 final,
+					   __u64 skb)
 {
-	__u32 zero = 0;
-	struct cpu_state *cpu = cpus.lookup(&zero);
+	struct cpu_state *cpu = state_of(context);
 	if (!cpu)
 		return 0;
 	struct hit *hit = &cpu->hit;
@@ -267,6 +287,7 @@ static __always_inline struct hit *hand(__u32 probe, __u32 final, __u64 skb)
 	hit->made = 0;
 	return hit;
 }
+#define hand(probe, final, skb) hand_in(KPROBE, probe, final, skb)
 
 /* If no packet comes here from the last hop, this is another one at the same address. */
 static __always_inline struct live *still(struct live *p)
@@ -274,15 +295,13 @@ static __always_inline struct live *still(struct live *p)
 	if (!p || !p->final)
 		return p;
 	end_unseen(p);
-	p->alive = 0;
 	return 0;
 }
 
 /* The program that all share: append the hop that was handed on, or begin a journey with it. */
 int skbtrace_pass(struct pt_regs *ctx)
 {
-	__u32 zero = 0;
-	struct cpu_state *cpu = cpus.lookup(&zero);
+	struct cpu_state *cpu = state_of(KPROBE);
 	if (!cpu)
 		return 0;
 	struct hit *hit = &cpu->hit;
@@ -327,10 +346,8 @@ static __always_inline void start_skb(struct pt_regs *ctx, __u32 probe, __u32 fi
 static __always_inline void gro_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
 {
 	struct live *p = find(skb);
-	if (p && (p->last == probe || p->last == SKBTRACE_DRIVER || p->last == SKBTRACE_MERGE)) {
+	if (p && (p->last == probe || p->last == SKBTRACE_DRIVER || p->last == SKBTRACE_MERGE))
 		end_unseen(p);
-		p->alive = 0;
-	}
 	start_skb(ctx, probe, final, skb, 0);
 }
 #define gro(ctx, probe, final, skb) gro_skb(ctx, probe, final, skb)
@@ -352,8 +369,7 @@ static __always_inline void reach_skb(struct pt_regs *ctx, __u32 probe, __u32 fi
 /* process_backlog has no skb; remember when it began to serve this CPU's queue. */
 static __always_inline void serve_cpu(void)
 {
-	__u32 zero = 0;
-	struct cpu_state *cpu = cpus.lookup(&zero);
+	struct cpu_state *cpu = state_of(KPROBE);
 	if (cpu)
 		cpu->serve_ns = bpf_ktime_get_ns();
 }
@@ -371,8 +387,7 @@ static __always_inline void receive_skb(struct pt_regs *ctx, __u32 probe, __u32 
 		start_skb(ctx, probe, final, skb, 0);
 		return;
 	}
-	__u32 zero = 0;
-	struct cpu_state *cpu = cpus.lookup(&zero);
+	struct cpu_state *cpu = state_of(KPROBE);
 	__u64 now = bpf_ktime_get_ns();
 	__u64 age = 0;
 	__u8 flags = SKBTRACE_HOP_DEQUEUED;
@@ -567,8 +582,7 @@ static __always_inline void immediate_skb(struct pt_regs *ctx)
 /* Did nftables drop it? Then note the rule, and in which chain it is, or that it was the policy. */
 static __always_inline void note_rule(struct live *p)
 {
-	__u32 zero = 0;
-	struct cpu_state *cpu = cpus.lookup(&zero);
+	struct cpu_state *cpu = state_of(TRACEPOINT);
 	if (!cpu || !p->nft.chain[0])
 		return;
 	struct walk *walk = &cpu->walk;
@@ -679,17 +693,16 @@ static __always_inline void merge_skb(struct pt_regs *ctx, __u32 probe, __u32 fi
 
 static __always_inline void clone_skb(struct pt_regs *ctx, __u32 probe, __u64 skb)
 {
-	__u32 zero = 0;
 	struct cpu_state *cpu;
 
 	if (!find(skb))
 		return;
-	cpu = cpus.lookup(&zero);
+	cpu = state_of(KPROBE);
 	if (!cpu)
 		return;
 	struct maker *maker = &cpu->makers[(probe - SKBTRACE_CLONE) / 2];
 	if (maker->parent)
-		cpu->lost[LOST_CLONE_MISSED]++;
+		count_lost(LOST_CLONE_MISSED);
 	maker->parent = skb;
 	maker->stack = SKBTRACE_STACK(ctx);
 }
@@ -697,8 +710,7 @@ static __always_inline void clone_skb(struct pt_regs *ctx, __u32 probe, __u64 sk
 
 static __always_inline void cloned_skb(struct pt_regs *ctx, __u32 probe, __u64 skb)
 {
-	__u32 zero = 0;
-	struct cpu_state *cpu = cpus.lookup(&zero);
+	struct cpu_state *cpu = state_of(KPROBE);
 
 	if (!cpu)
 		return;
@@ -725,8 +737,7 @@ static __always_inline void cloned_skb(struct pt_regs *ctx, __u32 probe, __u64 s
 #define SEGMENTS_AT_A_TIME 4
 int skbtrace_branch(struct pt_regs *ctx)
 {
-	__u32 zero = 0;
-	struct cpu_state *cpu = cpus.lookup(&zero);
+	struct cpu_state *cpu = state_of(KPROBE);
 	if (!cpu)
 		return 0;
 	struct hit *hit = &cpu->hit;
@@ -751,7 +762,7 @@ int skbtrace_branch(struct pt_regs *ctx)
 		p->netns = parent->netns;
 		p->routed = parent->routed;
 		p->parent_skb = parent_skb;
-		begin_record(p, cpu, skb, hit->now, hit->probe, 0, 0);
+		begin_record(p, cpu, KPROBE, skb, hit->now, hit->probe, 0, 0);
 		p->record.parent = parent->record.id;
 		note(parent, SKBTRACE_NOTE_CLONE, 0, 0, p->record.id, 0);
 		if (fresh)
@@ -759,7 +770,7 @@ int skbtrace_branch(struct pt_regs *ctx)
 	}
 	if (hit->made) {
 		programs.call(ctx, BRANCH);
-		cpu->lost[LOST_CLONE_MISSED]++; /* no program may call on more often */
+		count_lost(LOST_CLONE_MISSED); /* no program may call on more often */
 	}
 	return 0;
 }
@@ -779,7 +790,7 @@ static __always_inline void driver_skb(struct bpf_raw_tracepoint_args *ctx, __u3
 	struct live *p = find(skb);
 	p = still(p);
 	if (!p) {
-		if (hand(probe, final, skb))
+		if (hand_in(TRACEPOINT, probe, final, skb))
 			raw_programs.call(ctx, 0);
 		return;
 	}
@@ -790,7 +801,7 @@ static __always_inline void driver_skb(struct bpf_raw_tracepoint_args *ctx, __u3
 #define driver(ctx, probe, final, skb) driver_skb(ctx, probe, final)
 int skbtrace_raw_begin(struct bpf_raw_tracepoint_args *ctx)
 {
-	begin_journey();
+	begin_journey(TRACEPOINT);
 	return 0;
 }
 #endif
@@ -807,7 +818,7 @@ static __always_inline void drop_skb(struct bpf_raw_tracepoint_args *ctx)
 	reason = ctx->args[2];
 #endif
 	note(p, SKBTRACE_NOTE_DROP, reason, 0, ctx->args[1], 0);
-	if (p->last == SKBTRACE_NFT || p->last == SKBTRACE_HOOK)
+	if (p->last == SKBTRACE_NFT)
 		note_rule(p);
 	note_circumstances(p);
 }

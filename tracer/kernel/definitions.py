@@ -259,7 +259,7 @@ def _nft_without_types(btf: Btf) -> dict[str, int | str]:
 
 
 _KNOWN = {
-    *(Handler.XMIT, Handler.ENQUEUE, Handler.NFT, Handler.HOOK),
+    *(Handler.XMIT, Handler.ENQUEUE, Handler.NFT),
     *(Handler.DRIVER, Handler.GRO, Handler.MERGE),
 }
 """Handlers whose only probe the program knows by number."""
@@ -285,7 +285,7 @@ def _handlers(layers: Collection[Layer]) -> dict[str, int | str]:
     if Layer.NETFILTER in layers:
         values["SKBTRACE_NETFILTER"] = 1
     else:
-        values["SKBTRACE_NFT"] = values["SKBTRACE_HOOK"] = 0xFF
+        values["SKBTRACE_NFT"] = 0xFF
     for handler in (Handler.DRIVER, Handler.MERGE):
         values.setdefault(f"SKBTRACE_{handler.upper()}", 0xFF)
     return values

@@ -32,6 +32,7 @@ _NFT_BYTES = 56
 # struct cpu_state in bpf/skbtrace.bpf.c: the loss counters, and what makes skbs just now.
 _MAKERS = sum(probe.handler is Handler.CLONE for probe in PROBES)
 _CPU_STATE = struct.Struct(f"=16x{len(LOSSES)}Q{2 * _MAKERS}Q")
+_CONTEXTS = 2  # enum context there
 # enum program there, in its order.
 _PROGRAMS = ("begin", "pass", "branch")
 # struct table there.
@@ -273,4 +274,5 @@ class KernelSource:
         return alive
 
     def _cpu_states(self) -> list[bytes]:
-        return [bytes(state) for state in self._bpf[b"cpus"][self._bpf[b"cpus"].Key(0)]]
+        table = self._bpf[b"cpus"]
+        return [bytes(state) for key in range(_CONTEXTS) for state in table[table.Key(key)]]
