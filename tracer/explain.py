@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tracer.model import Device, Drop, Hop, Journey, Netns, Outcome, Verdict
+from tracer.probes import FREES
 from tracer.text import printable
 
 PathOf = Callable[[Netns], str | None]
@@ -113,7 +114,7 @@ class Case:
         self.vague: bool = drop.reason in _NO_REASON or _is_number(drop.reason)
         """The kernel gave no reason, or one whose name is not known: what is said rests on the
         function alone."""
-        self.hops = [h for h in journey.hops if h.function not in _FREES]
+        self.hops = [h for h in journey.hops if h.function not in FREES]
         self.hop: Hop | None = self.hops[-1] if self.hops else None
         """The last good hop."""
         self.device: Device | None = next(
@@ -379,16 +380,6 @@ def first_of(*lines: Line) -> Say:
 
 
 _NO_REASON = frozenset({None, "NOT_SPECIFIED", "SKB_NOT_DROPPED_YET", "SKB_CONSUMED"})
-_FREES = frozenset(
-    {
-        "kfree_skb",
-        "skb_release_head_state",
-        "__consume_stateless_skb",
-        "skb_attempt_defer_free",
-        "napi_skb_free_stolen_head",
-        "consume_skb",
-    }
-)
 _PORT_STATES = ("disabled", "listening", "learning", "forwarding", "blocking")
 _FORWARDING = 3  # BR_STATE_FORWARDING
 _HOST = Netns(0, "host")
@@ -418,14 +409,6 @@ def _unknown(case: Case) -> Said:
 # Netfilter --------------------------------------------------------------------------------------
 
 _NFT_FAMILIES = {"ipv4": "ip", "ipv6": "ip6"}
-_CHAINS = {
-    "PRE_ROUTING": "PREROUTING",
-    "LOCAL_IN": "INPUT",
-    "FORWARD": "FORWARD",
-    "LOCAL_OUT": "OUTPUT",
-    "POST_ROUTING": "POSTROUTING",
-    "BROUTING": "BROUTING",
-}
 # The functions of the tables that are not nftables. `iptables` may speak to nftables; what passes
 # these functions is only seen by the -legacy ones.
 _XTABLES = {
@@ -473,7 +456,7 @@ def _netfilter(case: Case) -> Said:
 def _rules_of(function: str, verdict: Verdict) -> str:
     xtables = _XTABLES.get(function)
     if xtables is not None and verdict.table is not None:
-        chain = verdict.chain or _CHAINS.get(verdict.hook, verdict.hook)
+        chain = verdict.chain or verdict.hook
         return xtables.format(table=shlex.quote(verdict.table), chain=shlex.quote(chain))
     family = _NFT_FAMILIES.get(verdict.family, verdict.family)
     if verdict.table is None:

@@ -128,8 +128,10 @@ class Probe:
     instead, a hit was missed (a probe cannot fire inside another one on the same CPU)."""
     neighbour: str | None = None
     """Where packets pass that function they pass this one: if it never fires, that is said."""
+    module: str | None = None
+    """The module it is in. Where that is not loaded, no packet passes it and nothing is missing."""
     since: str | None = None
-    """Why some kernels lack the function; not having it there is nothing to report."""
+    """The kernel that brought it. Older ones do its work elsewhere, and nothing is missing."""
 
     @property
     def always(self) -> bool:
@@ -137,10 +139,10 @@ class Probe:
         return self.mission or self.layer is Layer.SKB
 
 
-def _copies(function: str, text: str, since: str | None = None) -> tuple[Probe, Probe]:
+def _copies(function: str, text: str) -> tuple[Probe, Probe]:
     """A function that makes skbs of one, its argument 1: entry and return."""
     return (
-        Probe(function, Skb.ARG1, Handler.CLONE, Layer.SKB, text, since=since),
+        Probe(function, Skb.ARG1, Handler.CLONE, Layer.SKB, text),
         Probe(
             function,
             Skb.NONE,
@@ -148,7 +150,6 @@ def _copies(function: str, text: str, since: str | None = None) -> tuple[Probe, 
             Layer.SKB,
             "what it made begins its own journey",
             attach=Attach.KRETPROBE,
-            since=since,
         ),
     )
 
@@ -162,7 +163,7 @@ PROBES: tuple[Probe, ...] = (
         "the veth driver transmits: what leaves one end of the pair arrives at the other",
         mission=True,
         then="__dev_forward_skb",
-        since="only with the module veth",
+        module="veth",
     ),
     Probe(
         "__dev_forward_skb",
@@ -211,7 +212,7 @@ PROBES: tuple[Probe, ...] = (
         Layer.BRIDGE,
         "the bridge takes the frame from its port",
         mission=True,
-        since="only with the module bridge",
+        module="bridge",
     ),
     Probe(
         "br_forward",
@@ -220,7 +221,7 @@ PROBES: tuple[Probe, ...] = (
         Layer.BRIDGE,
         "the bridge sends the frame out of another port",
         mission=True,
-        since="only with the module bridge",
+        module="bridge",
     ),
     Probe(
         "loopback_xmit",
@@ -235,7 +236,7 @@ PROBES: tuple[Probe, ...] = (
         Handler.REACH,
         Layer.BRIDGE,
         "the bridge learns the sender and looks up the receiver in its forwarding table",
-        since="only with the module bridge",
+        module="bridge",
     ),
     Probe(
         "br_flood",
@@ -243,7 +244,7 @@ PROBES: tuple[Probe, ...] = (
         Handler.REACH,
         Layer.BRIDGE,
         "a broadcast, or nobody knows the receiver: the bridge copies the frame to every port",
-        since="only with the module bridge",
+        module="bridge",
     ),
     Probe(
         "br_pass_frame_up",
@@ -251,7 +252,7 @@ PROBES: tuple[Probe, ...] = (
         Handler.REACH,
         Layer.BRIDGE,
         "the frame is for the bridge itself: up to this namespace's own stack",
-        since="only with the module bridge",
+        module="bridge",
     ),
     Probe(
         "br_dev_xmit",
@@ -259,7 +260,7 @@ PROBES: tuple[Probe, ...] = (
         Handler.START,
         Layer.BRIDGE,
         "the bridge device itself transmits: it looks up the port",
-        since="only with the module bridge",
+        module="bridge",
     ),
     Probe(
         "br_forward_finish",
@@ -267,7 +268,7 @@ PROBES: tuple[Probe, ...] = (
         Handler.REACH,
         Layer.BRIDGE,
         "the bridge's forward hooks are passed: on to the port's device",
-        since="only with the module bridge",
+        module="bridge",
     ),
     Probe(
         "nf_hook_slow",
@@ -282,7 +283,7 @@ PROBES: tuple[Probe, ...] = (
         Handler.NFT,
         Layer.NETFILTER,
         "a chain of nftables (iptables-nft too) decides",
-        since="only with the module nf_tables",
+        module="nf_tables",
     ),
     Probe(
         "ipt_do_table",
@@ -290,7 +291,7 @@ PROBES: tuple[Probe, ...] = (
         Handler.XT,
         Layer.NETFILTER,
         "a table of iptables-legacy decides",
-        since="only with the module ip_tables",
+        module="ip_tables",
     ),
     Probe(
         "ip6t_do_table",
@@ -298,7 +299,7 @@ PROBES: tuple[Probe, ...] = (
         Handler.XT,
         Layer.NETFILTER,
         "a table of ip6tables-legacy decides",
-        since="only with the module ip6_tables",
+        module="ip6_tables",
     ),
     *(
         Probe(
@@ -307,14 +308,14 @@ PROBES: tuple[Probe, ...] = (
             handler,
             Layer.NETFILTER,
             "a rule of nftables gives its verdict",
-            since="only with the nftables modules",
+            module=module,
         )
-        for function, handler in (
-            ("nft_immediate_eval", Handler.IMMEDIATE),
-            ("nft_reject_ipv4_eval", Handler.REJECT),
-            ("nft_reject_ipv6_eval", Handler.REJECT),
-            ("nft_reject_inet_eval", Handler.REJECT),
-            ("nft_reject_bridge_eval", Handler.REJECT),
+        for function, handler, module in (
+            ("nft_immediate_eval", Handler.IMMEDIATE, "nf_tables"),
+            ("nft_reject_ipv4_eval", Handler.REJECT, "nft_reject_ipv4"),
+            ("nft_reject_ipv6_eval", Handler.REJECT, "nft_reject_ipv6"),
+            ("nft_reject_inet_eval", Handler.REJECT, "nft_reject_inet"),
+            ("nft_reject_bridge_eval", Handler.REJECT, "nft_reject_bridge"),
         )
     ),
     Probe(
@@ -602,7 +603,7 @@ PROBES: tuple[Probe, ...] = (
         Handler.END,
         Layer.SKB,
         "a process has read it, and another CPU is to free it: the end of its journey",
-        since="only since 5.19",
+        since="5.19",
     ),
     # GRO frees so what it has merged: the head is gone into another packet (skb_gro_receive()).
     Probe(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +25,15 @@ HOUSE = Path(__file__).parents[2]
 C1, C2 = "skbtrace-c1", "skbtrace-c2"
 C1_IP, C2_IP = "172.17.0.2", "172.17.0.3"
 TIMEOUT_S = 180
+KERNEL = tuple(int(n) for n in os.uname().release.split(".")[:2])
+"""The running one's version, of two numbers."""
+IN_A_GUEST = (
+    Path("/run/skbtrace/job").exists()  # tests/vm/init
+    and os.environ.get("SKBTRACE_REQUIRE") == "kernel"
+)
+"""Whether this is a guest of the kernel tests, which have two network cards on one wire."""
+IN_THE_WAY = re.compile(r"br_netfilter|(arp|eb|ip|ip6)table_\w+", re.ASCII)
+"""Modules that put themselves in the way of packets by being loaded."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,6 +43,22 @@ def _capable() -> None:
     if lacking and os.environ.get("SKBTRACE_REQUIRE") != "kernel":
         pytest.skip(lacking[0])
     assert not lacking
+
+
+def loaded() -> list[str]:
+    """The modules that are loaded, the newest first."""
+    return [line.split()[0] for line in Path("/proc/modules").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _modules() -> Iterator[None]:
+    """A file of tests leaves no module in the way of the next one's packets."""
+    before = loaded()
+    yield
+    for module in loaded():
+        if module not in before and IN_THE_WAY.fullmatch(module):
+            # It may still have users that are on their way out.
+            sh(f"for try in 1 2 3 4 5; do modprobe -r {module} && exit; sleep 1; done; exit 1")
 
 
 def skbtrace(*args: str, status: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -13,8 +13,8 @@ import pytest
 
 from tests.kernel import branches
 from tests.kernel.branches import C3, C3_IP, DATA, FRAMES, GRO_PORT, GSO_PORT, NOBODY, PINGS
-from tests.kernel.conftest import C1, C1_IP, Trace, path_of, sh, skbtrace
-from tests.kernel.test_docker0 import KERNEL, through
+from tests.kernel.conftest import C1, C1_IP, KERNEL, Trace, path_of, sh, skbtrace
+from tests.kernel.test_docker0 import through
 from tracer.model import Hop, Journey, Outcome
 from tracer.probes import FREES, PROBES, Handler
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 import signal
 import socket
 import struct
@@ -24,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.conftest import C1, C1_IP, C2, C2_IP, TIMEOUT_S, Trace, sh, start_skbtrace
+from tests.kernel.conftest import C1, C1_IP, C2, C2_IP, KERNEL, TIMEOUT_S, Trace, sh, start_skbtrace
 from tests.kernel.packets import (
     HOST,
     RX,
@@ -45,7 +44,6 @@ from tracer.topology.names import path_of
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("lab")]
 
-KERNEL = tuple(int(n) for n in os.uname().release.split(".")[:2])
 OUT, OUT_IP, OUT_GATEWAY = "drops-out", "198.51.100.2", "198.51.100.1"
 HOST_IP = "172.17.0.1"
 C1_MAC, C2_MAC, HOST_MAC = "02:42:ac:11:00:02", "02:42:ac:11:00:03", "02:42:ac:11:00:01"

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path as File
 
 import pytest
 
-from tests.kernel.conftest import Trace, sh, skbtrace
+from tests.kernel.conftest import KERNEL, Trace, sh, skbtrace
 from tests.kernel.paths import (
     DATAGRAM_WHOLE,
     FORWARDED,
@@ -28,7 +27,6 @@ from tracer.view.facts import change_words, verdict_words
 
 pytestmark = pytest.mark.kernel
 
-KERNEL = tuple(int(n) for n in os.uname().release.split(".")[:2])
 SELINUX = File("/sys/fs/selinux").exists()
 
 PROBED = {probe.function: probe for probe in PROBES}

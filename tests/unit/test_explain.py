@@ -555,11 +555,11 @@ def test_the_chain_that_dropped_it_is_named(reason: str | None) -> None:
         ("nft_do_chain", Verdict("ipv6", "FORWARD", "drop", "t", None),
          "sudo nft -a list table ip6 t"),
         ("nf_hook_slow", Verdict("ipv4", "FORWARD", "drop"), "sudo nft -a list ruleset"),
-        ("ipt_do_table", Verdict("ipv4", "FORWARD", "drop", "filter"),
+        ("ipt_do_table", Verdict("ipv4", "FORWARD", "drop", "filter", "FORWARD"),
          "sudo iptables-legacy -t filter -vnL FORWARD"),
-        ("ip6t_do_table", Verdict("ipv6", "LOCAL_IN", "drop", "filter"),
+        ("ip6t_do_table", Verdict("ipv6", "LOCAL_IN", "drop", "filter", "INPUT"),
          "sudo ip6tables-legacy -t filter -vnL INPUT"),
-        ("ebt_do_table", Verdict("bridge", "FORWARD", "drop", "filter"),
+        ("ebt_do_table", Verdict("bridge", "FORWARD", "drop", "filter", "FORWARD"),
          "sudo ebtables-legacy -t filter -L FORWARD --Lc --Ln"),
         ("nft_do_chain", Verdict("inet", "LOCAL_IN", "drop", "a b;", "$(x)\x1b"),
          r"sudo nft -a list chain inet 'a b;' '$(x)\x1b'"),
@@ -710,7 +710,7 @@ def test_any_journey_gives_printable_words_or_none(
     assert all(line is None or line.isprintable() for line in explanation)
 
 
-def test_it_knows_only_the_nouns_and_text() -> None:
+def test_it_knows_only_the_nouns_the_probe_table_and_text() -> None:
     source = Path("tracer/explain.py").read_text()
     imported = {line.split()[1] for line in source.splitlines() if line.startswith("from tracer")}
-    assert imported == {"tracer.model", "tracer.text"}
+    assert imported == {"tracer.model", "tracer.probes", "tracer.text"}

@@ -6,7 +6,6 @@ from __future__ import annotations
 import click
 
 from tracer.errors import PREREQUISITE, SkbtraceError
-from tracer.probes import PROBES
 
 
 @click.command(epilog="Example: sudo skbtrace doctor")
@@ -36,16 +35,14 @@ def doctor() -> int:
     finally:
         source.close()
     _line(True, "program", "compiles and loads", None)
-    optional = {probe.since for probe in PROBES if probe.since}
     for place in places:
-        there = place.symbol is not None or (None if place.why_missing in optional else False)
-        good &= there is not False
+        there = place.symbol is not None
+        good &= there
         _line(there, place.function, place.symbol or place.why_missing or "missing", None)
     return 0 if good else PREREQUISITE
 
 
-def _line(good: bool | None, name: str, found: str, fix: str | None) -> None:
-    """``good``: None if nobody needs it here."""
-    click.echo(f"{'-   ' if good is None else 'ok  ' if good else 'FAIL'}  {name:<26} {found}")
+def _line(good: bool, name: str, found: str, fix: str | None) -> None:
+    click.echo(f"{'ok  ' if good else 'FAIL'}  {name:<26} {found}")
     if fix:
         click.echo(f"      {'':<26} try: {fix}")

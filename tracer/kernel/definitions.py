@@ -65,7 +65,8 @@ _FUNCTIONS = ("br_handle_frame", "sock_rfree")
 SYMBOLS = (*_PER_CPU, *_OPS, *_BACKLOG_LIMIT, *_FUNCTIONS)
 """What ``definitions`` wants the addresses of."""
 
-MODULE = Path("/sys/module")
+MODULES = Path("/sys/module")
+"""A folder for each module that is loaded."""
 
 
 def definitions(
@@ -224,7 +225,7 @@ def _netfilter(btf: Btf) -> dict[str, int | str]:
             values[_name("xt_table", member)] = found
     module = btf.module("nf_tables")
     if module is None:
-        return values | (_nft_without_types(btf) if (MODULE / "nf_tables").exists() else {})
+        return values | (_nft_without_types(btf) if (MODULES / "nf_tables").exists() else {})
     for struct, members in _NFT.items():
         for member in members:
             values[_name(struct, member)] = _offset(module, struct, member)
