@@ -182,7 +182,7 @@ class Correlator:
         self._names = names
         self._partial: dict[int, list[Record]] = {}
         self._verdicts = Verdicts(names.table)
-        self.lost = {"probe_missed": 0, "chunk_lost": 0}
+        self.lost = {"hop_missing": 0, "chunk_lost": 0}
         """What is missing in the records taken so far: hits without which a journey's hops do not
         follow one another, and chunks."""
 
@@ -314,7 +314,7 @@ class Correlator:
                     )
                 )
                 if before in _THEN and number != _THEN[before] and number not in _ENDS:
-                    lost["probe_missed"] += 1
+                    lost["hop_missing"] += 1
                 if proves and not (
                     number in _IF_LAST and proof is not None and proof not in _IF_LAST
                 ):

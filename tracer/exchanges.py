@@ -26,8 +26,8 @@ sent with the same sequence number again and again for good reason, and so is ne
 repeat. Nor is a segment that begins in the middle of a larger one sent before.
 
 An echo reply from another address than the request was sent to (a broadcast) is not joined, nor
-an error that carries too little: of an ICMPv6 error the record's 80 bytes of headers hold not
-even all addresses. Clones and other branches are the same packet again and take no part.
+an error that carries too little of the packet it is about. Clones and other branches are the same
+packet again and take no part.
 
 Memory is bounded: the youngest are kept, SYNs and echo requests apart from the rest, so that they
 outlive a flood of data.

@@ -13,6 +13,10 @@ from tracer.model import Outcome
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("lab")]
 
+MISSED = {"probe_missed", "hop_missing"}
+"""An interrupt in the middle of a probe hides what it receives; the kernel counts those hits."""
+SEGMENTS_MAX = 65536 // bulk.MSS + 1
+"""In one packet, which one hit may hide."""
 AMOUNT = {"defaults": "-n 40M", "offloads-off": "-n 5M"}  # some 3 s in a guest
 
 
@@ -31,7 +35,8 @@ def figures(
 
 def test_nothing_is_lost_and_every_end_is_known(figures: dict[str, Any]) -> None:
     told: bulk.Told = figures["told"]
-    assert not any(told.lost.values()), told.lost
+    assert not any(told.lost[name] for name in told.lost.keys() - MISSED), told.lost
+    assert told.lost["probe_missed"] <= bulk.SHARE * told.journeys
     unclear = told.outcomes[Outcome.UNFINISHED] + told.outcomes[Outcome.DAMAGED]
     assert unclear <= bulk.SHARE * told.journeys, told.bad
     assert told.outcomes[Outcome.DELIVERED] > 100
@@ -44,5 +49,8 @@ def test_no_journey_is_two_packets(figures: dict[str, Any]) -> None:
 def test_tcp_and_the_devices_have_counted_the_same(figures: dict[str, Any]) -> None:
     told: bulk.Told = figures["told"]
     sent, again = figures["tcp"]["TcpOutSegs"], figures["tcp"]["TcpRetransSegs"]
-    assert (told.segments, told.repeats) == (sent + again, again)
-    assert dict(told.received) == figures["received"]
+    missed = told.lost["probe_missed"]
+    assert 0 <= sent + again - told.segments <= missed * SEGMENTS_MAX
+    assert 0 <= again - told.repeats <= missed * SEGMENTS_MAX
+    for device, count in figures["received"].items():
+        assert 0 <= count - told.received[device] <= missed

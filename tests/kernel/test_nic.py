@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.conftest import C1, C1_IP, HOUSE, Trace, path_of, skbtrace
-from tests.kernel.test_docker0 import KERNEL
+from tests.kernel.conftest import C1, C1_IP, HOUSE, IN_A_GUEST, KERNEL, Trace, path_of, skbtrace
 from tracer.model import Change, Journey, Outcome, Segment
 from tracer.probes import FREES
 
@@ -22,7 +20,8 @@ pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("lab")]
 HERE, THERE = "198.51.100.1", "198.51.100.2"
 PINGS = 7
 PORT, DATA = 8004, 150_000
-IN_A_GUEST = Path("/run/skbtrace/job")  # tests/vm/init
+TRIES = 5
+"""A card's interrupt in the middle of a probe hides what it receives: then it is tried again."""
 
 
 class Wire(Trace):
@@ -53,9 +52,7 @@ def wire(tmp_path_factory: pytest.TempPathFactory, lab: None) -> Iterator[Wire]:
     up = subprocess.run(
         [HOUSE / "demo" / "nic", "up"], capture_output=True, text=True, timeout=120, check=False
     )
-    if up.returncode == 3 and not (
-        IN_A_GUEST.exists() and os.environ.get("SKBTRACE_REQUIRE") == "kernel"
-    ):
+    if up.returncode == 3 and not IN_A_GUEST:
         pytest.skip("no two network cards on one wire here: make kernel gives a guest two")
     assert up.returncode == 0, up.stderr
     uplink, other = up.stdout.split()[0], up.stdout.split()[3]
@@ -74,11 +71,14 @@ def wire(tmp_path_factory: pytest.TempPathFactory, lab: None) -> Iterator[Wire]:
         f"ip -s -j link show dev {uplink} >{counters}.after\n"
     )
     try:
-        skbtrace(
-            *("--topology", "auto", "--layers", "all", "-q", "-w", str(folder / "trace.json")),
-            *("--", "sh", str(program)),
-        )
-        traced = Wire(folder / "trace.json")
+        for _ in range(TRIES):
+            skbtrace(
+                *("--topology", "auto", "--layers", "all", "-q", "-f"),
+                *("-w", str(folder / "trace.json"), "--", "sh", str(program)),
+            )
+            traced = Wire(folder / "trace.json")
+            if not traced.summary.lost["probe_missed"]:
+                break
         traced.uplink, traced.other = uplink, other
         counted = [
             json.loads(Path(f"{counters}.{when}").read_text())[0]["stats64"]
@@ -97,14 +97,15 @@ def functions(journey: Journey) -> list[str]:
 
 
 def test_nothing_is_lost(wire: Wire) -> None:
-    assert not any(wire.summary.lost.values()), wire.summary.lost
+    lost = {name: count for name, count in wire.summary.lost.items() if count}
+    assert lost.keys() <= {"probe_missed"}, lost
     assert not [j for j in wire.journeys if j.outcome is Outcome.DAMAGED]
 
 
 def test_a_container_reaches_the_world_through_bridge_router_qdisc_and_driver(wire: Wire) -> None:
     requests = wire.pings(C1_IP, 8, 0)
     assert len(requests) == PINGS
-    for request in requests[-1:]:  # the first ones wait for the neighbour, and a table of nat
+    for request in requests[1:]:  # the first one waits for the neighbour, and a table of nat
         path = path_of(request)
         at = path.index("br_pass_frame_up host/vethc1")
         routed = [p for p in path[at + 1 : -1] if not p.startswith(("nf_hook_slow", "nft_do"))]
@@ -129,7 +130,10 @@ def test_masquerade_rewrites_the_way_out_and_the_way_back(wire: Wire) -> None:
         changes = [c for hop in request.hops for c in hop.changes]
         assert Change("src", C1_IP, HERE) in changes
         assert Change("ttl", 64, 63) in changes
-    for reply in wire.pings(THERE, 0, 0)[1::2]:
+    replies = wire.pings(THERE, 0, 0)
+    came = [j for j in replies if path_of(j)[0] == f"napi_gro_receive {wire.at_uplink}"]
+    assert len(came) == PINGS
+    for reply in came:
         assert Change("dst", HERE, C1_IP) in [c for hop in reply.hops for c in hop.changes]
 
 
@@ -224,9 +228,8 @@ def test_a_card_without_tso_is_given_segments_and_gro_merges_them_on_the_other_s
 def test_the_cards_own_counters_agree(wire: Wire) -> None:
     seen = [p for j in wire.journeys for p in path_of(j)]
     assert seen.count(f"net_dev_start_xmit {wire.at_uplink}") == wire.counted["tx"]
-    # An interrupt in the middle of a kprobe: what it receives is not seen by other kprobes.
     received = seen.count(f"napi_gro_receive {wire.at_uplink}")
-    assert 0.9 * wire.counted["rx"] <= received <= wire.counted["rx"]
+    assert 0 <= wire.counted["rx"] - received <= wire.summary.lost["probe_missed"]
     assert wire.counted["tx"] > 2 * PINGS + DATA // 1448
 
 

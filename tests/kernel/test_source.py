@@ -133,8 +133,8 @@ def test_hits_that_are_not_seen_are_counted(start: Callable[[], Capture]) -> Non
     capture.ping()
     capture.stop()
     # two veth_xmit of each request and each reply
-    assert capture.lost["probe_missed"] >= 4 * REQUESTS
-    assert set(capture.lost) == {"probe_missed"}
+    assert capture.lost["hop_missing"] >= 4 * REQUESTS
+    assert set(capture.lost) == {"hop_missing"}
 
 
 def test_a_function_this_kernel_does_not_have_is_named_and_the_rest_goes_on(

@@ -565,7 +565,7 @@ CAPTURE = Capture(
 SUMMARY = Summary(
     journeys=len(ALL),
     hops=sum(len(j.hops) for j in ALL.values()),
-    lost={"ring_full": 0, "table_full": 0, "end_missed": 1},
+    lost={"ring_full": 0, "table_full": 0, "end_missed": 1, "probe_missed": 0},
     outcomes={
         "delivered": 6,
         "transmitted": 1,

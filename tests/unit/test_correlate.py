@@ -398,12 +398,12 @@ def test_an_end_that_was_not_seen_is_not_claimed() -> None:
 def test_a_hop_that_cannot_follow_the_one_before_means_a_missed_hit() -> None:
     taker = correlator()
     taker.take(record(TO_THE_BRIDGE[0], *TO_THE_BRIDGE[2:], *TO_C2, *TAKEN))
-    assert taker.lost == {"probe_missed": 1, "chunk_lost": 0}
+    assert taker.lost == {"hop_missing": 1, "chunk_lost": 0}
     taker.take(record(*TO_C2[:3], *TAKEN))  # no receive after the enqueue
-    assert taker.lost["probe_missed"] == 2
+    assert taker.lost["hop_missing"] == 2
     taker.take(record(*TO_C2[:3], TAKEN[1]))  # dropped from the queue: nothing is missing
     taker.take(record(*TO_THE_BRIDGE, *TO_C2, *TAKEN))
-    assert taker.lost["probe_missed"] == 2
+    assert taker.lost["hop_missing"] == 2
 
 
 def test_a_lost_chunk_is_counted_once_and_not_as_a_missed_hit() -> None:
@@ -412,7 +412,7 @@ def test_a_lost_chunk_is_counted_once_and_not_as_a_missed_hit() -> None:
     taker.take(record(*TAKEN, chunk=2, base_ns=2000))
     taker.take(record(*TO_THE_BRIDGE, flags=0, id=7))
     taker.finish([])
-    assert taker.lost == {"probe_missed": 0, "chunk_lost": 2}
+    assert taker.lost == {"hop_missing": 0, "chunk_lost": 2}
 
 
 def test_what_lives_at_the_stop_is_unfinished_whatever_it_reached() -> None:

@@ -183,7 +183,7 @@ def test_header_and_footer_enclose_the_journeys() -> None:
     assert header["probes"]["missing"] == ["icmpv6_rcv"]
     assert header["clock"]["realtime_ns"] == "1760000000123456789"
     assert footer["journeys"] == len(ALL) == writer.written
-    assert footer["lost"] == {"ring_full": 0, "table_full": 0, "end_missed": 1}
+    assert footer["lost"] == {"ring_full": 0, "table_full": 0, "end_missed": 1, "probe_missed": 0}
 
 
 class Disk(io.BytesIO):

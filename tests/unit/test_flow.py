@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tracer.flow import flow_of
 from tracer.model import Flow
+from tracer.wire import HEADER_BYTES
 
 A, B = "0242ac110002", "0242ac110003"
 
@@ -119,11 +120,10 @@ ERROR6 = (
 
 
 def test_an_icmpv6_error_is_about_a_packet_if_it_is_long_enough() -> None:
-    whole = bytes.fromhex(ERROR6.format(kind="0104").replace(" ", ""))
-    about = flow_of(whole, 0, 0x86DD).about
+    whole = bytes.fromhex(f"{B} {A} 86dd {ERROR6.format(kind='0104')}") + bytes(99)
+    about = flow_of(whole[:HEADER_BYTES], 14, 0x86DD).about
     assert about == Flow("udp", "fd00::2", "fd00::3", 0x9921, 9000)
-    # With 80 bytes, as a record has them, the addresses are not all there.
-    assert flow_of(whole[:80], 0, 0x86DD).about is None
+    assert flow_of(whole[: 14 + 80], 14, 0x86DD).about is None  # not even all addresses
 
 
 def test_a_packet_that_has_no_protocol_yet_is_known_by_its_version() -> None:

@@ -135,7 +135,7 @@ def test_what_was_counted_is_what_was_handed_over() -> None:
     assert summary.lost == {
         **dict.fromkeys(wire.LOSSES, 0),
         "ring_full": 3,
-        "probe_missed": 0,
+        "hop_missing": 0,
         "chunk_lost": 0,
     }
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from typing import Any
 
-from tracer.errors import PrerequisiteError
+from tracer.errors import PrerequisiteError, SkbtraceError
 from tracer.kernel.btf import Btf
-from tracer.kernel.definitions import SYMBOLS, definitions
+from tracer.kernel.definitions import MODULES, SYMBOLS, definitions
+from tracer.kernel.misses import TABLE, Misses
 from tracer.kernel.program import compile_program, load_bcc, stderr_kept
 from tracer.kernel.symbols import KALLSYMS, SUFFIXES, Symbols, addresses, variants
 from tracer.model import Layer, ProbePlace
-from tracer.probes import DEFAULT_LAYERS, PROBES, Attach, Handler, Probe, chosen
+from tracer.probes import DEFAULT_LAYERS, FREES, PROBES, Attach, Handler, Probe, chosen
 from tracer.text import printable
 from tracer.wire import LOSSES, RECORD_MAX
 
@@ -66,6 +68,9 @@ class KernelSource:
         self._changes = changes
         self._bpf: Any = None
         self._stopped = False
+        self._misses: Misses | None = None
+        self._missed: int | None = None
+        self._probed: frozenset[str] = frozenset()
         self._batch: list[bytes] = []
         self._symbols = Symbols()
         self._reasons: dict[int, str] = {}
@@ -74,16 +79,18 @@ class KernelSource:
     def start(self) -> tuple[ProbePlace, ...]:
         """Compile, attach every probe, and only then let journeys begin.
 
-        Returns what became of each function that was chosen. PrerequisiteError if this kernel
-        cannot trace, SkbtraceError if the program does not compile.
+        Returns what became of each function that was chosen and that this kernel can have (see
+        ``Probe.module`` and ``since``). PrerequisiteError if it cannot trace, SkbtraceError if
+        the program does not compile.
         """
         bcc = load_bcc()
         btf = Btf()
         try:
             cpus = len(bcc.table.get_possible_cpus())
+            symbols = addresses((*SYMBOLS, TABLE))
             defined = definitions(
                 btf,
-                addresses(SYMBOLS),
+                symbols,
                 cpus=cpus,
                 scoped=self._scope is not None,
                 layers=self._layers,
@@ -94,11 +101,14 @@ class KernelSource:
                 for enum in _REASONS
                 for number, name in btf.enum(enum).items()
             }
+            with suppress(SkbtraceError):
+                self._misses = Misses(btf, symbols.get(TABLE))
         finally:
             btf.close()
         self._bpf = compile_program(defined)
         self._load_shared()
         places = self._attach_all()
+        self._probed = frozenset(p.symbol for p in places if p.symbol and p.function not in FREES)
         if not any(place.symbol for place in places):
             raise PrerequisiteError(
                 f"this kernel lets no probe be attached ({places[0].why_missing})",
@@ -133,6 +143,7 @@ class KernelSource:
         Read the ring empty after this: it may still hold journeys that ended.
         """
         self._begin(False)
+        self._missed = self._count_missed()
         with stderr_kept():
             for event in list(self._bpf.kprobe_fds):
                 self._bpf.detach_kprobe_event(event)
@@ -147,9 +158,16 @@ class KernelSource:
             with stderr_kept():
                 self._bpf.cleanup()
             self._bpf = None
+        if self._misses is not None:
+            self._misses.close()
+            self._misses = None
 
     def lost(self) -> dict[str, int]:
-        """Loss counter → how many so far, all CPUs together."""
+        """Loss counter → how many so far, all CPUs together.
+
+        ``probe_missed`` is left out if this kernel does not tell. It is without the frees: one of
+        those that was missed is an end that was not seen, and counted as such.
+        """
         totals = dict.fromkeys(LOSSES, 0)
         for state in self._cpu_states():
             found = _CPU_STATE.unpack_from(state)
@@ -158,7 +176,11 @@ class KernelSource:
             # The probes are gone, so the return of these functions will never be seen.
             if self._stopped:
                 totals["clone_missed"] += sum(map(bool, found[len(LOSSES) :: 2]))
-        return totals
+        missed = self._missed if self._stopped else self._count_missed()
+        return totals if missed is None else totals | {"probe_missed": missed}
+
+    def _count_missed(self) -> int | None:
+        return None if self._misses is None else self._misses.of(self._probed)
 
     def reason(self, number: int) -> str:
         """The running kernel's name for a drop reason."""
@@ -193,11 +215,14 @@ class KernelSource:
         for number in chosen(self._layers):
             probe = PROBES[number]
             place = self._attach(number, probe)
+            if place is None:
+                continue
             if place.symbol is None or probe.function not in places:
                 places[probe.function] = place
         return tuple(places.values())
 
-    def _attach(self, number: int, probe: Probe) -> ProbePlace:
+    def _attach(self, number: int, probe: Probe) -> ProbePlace | None:
+        """What became of a probe; None if its function cannot be expected here."""
         name = f"skbtrace_{number}".encode()
         if probe.attach is Attach.RAW_TRACEPOINT:
             self._bpf.load_func(name, _RAW_TRACEPOINT)
@@ -221,8 +246,10 @@ class KernelSource:
             rest = [v for f in functions for v in variants(f, kallsyms)]
             if rest:
                 return self._try(probe, rest, one)
-            why = probe.since or "this kernel has no such function"
-            return ProbePlace(probe.function, None, why)
+            unloaded = probe.module is not None and not (MODULES / probe.module).exists()
+            if unloaded or probe.since is not None:
+                return None
+            return ProbePlace(probe.function, None, "this kernel has no such function")
         return place
 
     def _load_shared(self) -> None:

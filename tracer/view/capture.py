@@ -8,7 +8,6 @@ reader; nothing is lost in silence.
 from __future__ import annotations
 
 from tracer.model import Capture, Outcome, Summary
-from tracer.probes import PROBES
 from tracer.view.line import Line, Span
 
 LOSSES = {
@@ -17,12 +16,12 @@ LOSSES = {
     "end_missed": "journeys ended unseen; they are shown as damaged",
     "clone_missed": "clones stand without their parent, which is not known",
     "chunk_lost": "pieces of long journeys are missing; these are shown as damaged",
-    "probe_missed": "times a hop is missing between two that do not follow one another",
+    "probe_missed": "hits of a probe were passed over, its CPU was inside another one; at most so "
+    "many hops are missing",
+    "hop_missing": "times a hop is missing between two that do not follow one another",
     "hop_limit": "hops are left out of packets that passed more probes than a journey may have",
 }
 """Loss counter → what its number counts and means."""
-_OPTIONAL = {probe.since for probe in PROBES if probe.since}
-"""Why a function may be missing without anybody missing it."""
 
 
 def opening(capture: Capture) -> list[Line]:
@@ -36,8 +35,6 @@ def opening(capture: Capture) -> list[Line]:
     where = f"{found} on Linux {capture.kernel} ({capture.machine}): {probes} attached"
     lines: list[Line] = [((name, "flow"), (where, ""))]
     for place in capture.missing:
-        if place.why_missing in _OPTIONAL:
-            continue
         why = "" if place.why_missing is None else f": {place.why_missing}"
         lines.append((("! ", "warning"), (f"no probe on {place.function}{why}", "warning")))
     return lines
@@ -55,6 +52,9 @@ def closing(capture: Capture, summary: Summary) -> list[Line]:
     lines: list[Line] = [tuple(head)]
     for name, count in lost.items():
         lines.append((("! ", "bad"), (f"{name} {count}: {LOSSES.get(name, 'lost')}", "bad")))
+    if "probe_missed" not in summary.lost:
+        unknown = "hits of probes that were passed over are not counted: this kernel does not tell"
+        lines.append((("! ", "warning"), (unknown, "warning")))
     for function in summary.silent:
         lines.append(
             (
@@ -62,9 +62,8 @@ def closing(capture: Capture, summary: Summary) -> list[Line]:
                 (f"{function} never fired, although its neighbours did", "warning"),
             )
         )
-    missing = [p for p in capture.missing if p.why_missing not in _OPTIONAL]
-    if missing:
-        names = ", ".join(dict.fromkeys(p.function for p in missing))
+    if capture.missing:
+        names = ", ".join(dict.fromkeys(p.function for p in capture.missing))
         lines.append((("! ", "warning"), (f"not probed: {names}", "warning")))
     return lines
 
