@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -70,12 +69,13 @@ def test_the_main_job_builds_the_lab_shows_journeys_and_takes_it_down(tmp_path: 
         assert words in done.stdout, words
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert left_behind() == []
-    shown = skbtrace("show", str(trace))
-    heads = [re.findall(r"^(?:│ )*#(\d+)  ", text, re.M) for text in (done.stdout, shown.stdout)]
-    assert sorted(heads[0]) == sorted(heads[1])  # show puts branches below their packet
+    with trace.open() as stream:
+        shown = skbtrace("show", "-", stdin=stream)
+    assert shown.stdout == done.stdout
     kinds = {j.flow.proto for j in Trace(trace).journeys}
     assert kinds == {"icmp", "udp", "tcp", "arp"}
-    assert {"delivered", "consumed"} <= {j.outcome for j in Trace(trace).journeys}
+    odd = {"delivered", "consumed", "unfinished"}
+    assert [j for j in Trace(trace).journeys if j.outcome not in odd] == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
