@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import bulk
-from tests.bench.peer import PeerError, pwru
 from tests.vm import KERNELS, Guest, GuestLost
+from tests.vm.peer import PeerError, pwru
 
 HOUSE = Path(__file__).parents[2]
 HELP_S = 0.15

@@ -160,6 +160,7 @@ def tcp() -> socket.socket:
 def listening(port: int) -> Callable[[], socket.socket]:
     def make() -> socket.socket:
         made = tcp()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(("", port))
         made.listen()
         return made

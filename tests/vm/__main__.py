@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from tests.vm import kernels
+from tests.vm import kernels, peer
 from tests.vm.guest import DEFAULT_MEMORY_MIB, DEFAULT_TIMEOUT_S, Guest
 from tests.vm.kernels import KERNELS, KernelError
 from tests.vm.lost import GuestLost, GuestTimedOut
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     except GuestLost as lost:
         _say(lost)
         return EXIT_TIMED_OUT if isinstance(lost, GuestTimedOut) else EXIT_LOST
-    except KernelError as error:
+    except (KernelError, peer.PeerError) as error:
         print(f"tests.vm: {error}", file=sys.stderr)
         return EXIT_UNAVAILABLE
     except KeyboardInterrupt:
@@ -67,6 +67,8 @@ def _fetch(options: argparse.Namespace) -> int:
     for alias in options.kernel or KERNELS:
         kernel = kernels.obtain(alias, update=options.update)
         print(f"{alias}: {kernel.release} in {kernel.tree}")
+    if not options.kernel:
+        print(f"pwru: {peer.pwru()}")
     return 0
 
 

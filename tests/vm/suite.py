@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from tests.vm import KERNELS, KernelError, kernels
+from tests.vm import KERNELS, KernelError, kernels, peer
 from tests.vm.__main__ import EXIT_LOST, EXIT_TIMED_OUT
 
 AT_ONCE = 2
@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.host:
         try:
             fetch()
-        except KernelError as error:
+        except (KernelError, peer.PeerError) as error:
             print(f"suite: {error}", file=sys.stderr)
             return EXIT_PREREQUISITE
     folder = Path(tempfile.mkdtemp(prefix="skbtrace-test-"))
@@ -118,11 +118,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def fetch() -> None:
-    """Have every kernel in the cache before any guest waits for one."""
+    """Have every kernel, and pwru, in the cache before any guest waits for them."""
     for alias in KERNELS:
         if kernels.cached(alias) is None:
             print(f"fetching kernel {alias}", flush=True)
             kernels.obtain(alias)
+    if not peer.cached().exists():
+        print("fetching pwru", flush=True)
+        peer.pwru()
 
 
 # --- what there is to do --------------------------------------------------------------------------

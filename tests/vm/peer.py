@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Peers to compare with: Debian's packages, fetched from the mirror apt is configured with."""
+"""pwru, to compare with: Debian's package, from the mirror apt is configured with."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ class PeerError(Exception):
     """The peer cannot be had here."""
 
 
+def cached() -> Path:
+    """Where pwru's program is once it has been fetched."""
+    return cache_folder() / "peers" / "pwru" / "usr" / "bin" / "pwru"
+
+
 def pwru() -> Path:
     """The path of pwru's program, fetched if it is not in the cache. Raises PeerError."""
-    tree = cache_folder() / "peers" / "pwru"
-    program = tree / "usr" / "bin" / "pwru"
+    program = cached()
     if not program.exists():
+        tree = program.parents[2]
         tree.mkdir(parents=True, exist_ok=True)
         try:
             uri = mirror.configured_mirror()
