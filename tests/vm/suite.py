@@ -141,6 +141,7 @@ def guest_jobs() -> list[Job]:
     return [
         *source_jobs(),
         *map(guest_job, reversed(KERNELS)),
+        threads_job(),
         Job("harness", pytest("tests/vm/test_harness.py"), require="vm"),
     ]
 
@@ -158,6 +159,18 @@ def guest_job(kernel: str) -> Job:
     return Job(
         f"kernel {kernel}",
         [sys.executable, *launch, "--out", "{out}", "--", *pytest(*tests)],
+        require="kernel",
+        guest=True,
+    )
+
+
+def threads_job() -> Job:
+    """More CPUs than usual, each with a thread for its input queue, which 6.10 brought."""
+    launch = ["-m", "tests.vm", "run", "--kernel", "6.12", "--qemu", "-smp 4"]
+    launch += ["--append", "thread_backlog_napi", "--timeout", str(GUEST_LIMIT_S)]
+    return Job(
+        "kernel 6.12 threads",
+        [sys.executable, *launch, "--out", "{out}", "--", *pytest("tests/kernel/test_cpus.py")],
         require="kernel",
         guest=True,
     )
