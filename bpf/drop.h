@@ -51,6 +51,14 @@ static __always_inline void note_circumstances(struct live *p)
 		     read_u64(port + OFF_NET_BRIDGE_PORT_FLAGS), 0);
 	}
 #endif
+#ifdef OFF_NET_BRIDGE_PORT_DEV
+	if (p->last == SKBTRACE_EGRESS && p->port) {
+		__u64 to = read_u64(p->port + OFF_NET_BRIDGE_PORT_DEV);
+		note(p, SKBTRACE_NOTE_EGRESS, read_u32(p->port + OFF_NET_BRIDGE_PORT_STATE) & 0xff,
+		     0, read_u64(p->port + OFF_NET_BRIDGE_PORT_FLAGS),
+		     dev_ifindex(to) | (__u64)dev_netns(to) << 32);
+	}
+#endif
 	__u64 in = read_u64(dev + OFF_NET_DEVICE_IP_PTR);
 	if (in) {
 		__u64 net = read_u64(dev + OFF_NET_DEVICE_ND_NET);
@@ -67,7 +75,7 @@ static __always_inline void note_circumstances(struct live *p)
 static __always_inline void note_listener(struct live *p)
 {
 	__u64 sk = p->sk;
-	__u32 drops = read_u32(sk + OFF_SOCK_SK_DROPS) - p->drops;
+	__u32 drops = read_u32(sk + OFF_SOCK_SK_DROPS) - p->count;
 	if (drops)
 		note(p, SKBTRACE_NOTE_LISTENER, drops, 0,
 		     read_u32(sk + OFF_SOCK_SK_ACK_BACKLOG) |

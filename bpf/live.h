@@ -10,8 +10,11 @@
 #define RECORD_FIXED (sizeof(struct skbtrace_record) - SKBTRACE_SLOTS * sizeof(struct skbtrace_hop))
 /* What a hop may need: itself, state, IP, two IPv6 addresses, Ethernet, and two of its own kind. */
 #define SLOTS_HOP 8
-/* What the end may need: drop, rule, its chain, backlog, port, inet, sock, the free, task, its namespace. */
-#define SLOTS_END 10
+/*
+ * What the end may need: drop, rule, its chain, backlog, port, egress, inet, sock, the free, task, its
+ * namespace.
+ */
+#define SLOTS_END 11
 
 /* Verdicts of include/uapi/linux/netfilter.h and linux/netfilter/nf_tables.h. */
 #define NF_DROP 0
@@ -51,6 +54,7 @@ struct live {
 	__u64 dev;	  /* skb->dev at the last hop: spares reading the same device again */
 	__u64 parent_skb; /* of a clone: where its parent's record is */
 	__u64 sk;	  /* the socket it was given to */
+	__u64 port;	  /* the bridge port that the last hop sends it to */
 	__u32 ifindex;
 	__u32 netns;
 	__u32 len;
@@ -58,9 +62,9 @@ struct live {
 	__u32 final;  /* ... and whether that one is final */
 	__u32 alive;  /* 0: ended */
 	__u32 arg;    /* of the last hop */
-	__u32 drops;  /* of the listener it was given to, before */
+	__u32 count;  /* before it came: drops of its listener, packets of its packet socket */
 	__u32 routed; /* 1: it has not been at a device yet, the one above is its route's */
-	__u32 unused;
+	__u32 tap;    /* position in PROBES of the packet socket's function it reached, or NO_TAP */
 #ifdef SKBTRACE_NETFILTER
 	struct nft nft;
 #endif
@@ -69,6 +73,8 @@ struct live {
 #endif
 	struct skbtrace_record record;
 };
+
+#define NO_TAP 0xff
 
 static __always_inline struct skbtrace_hop *next_slot(struct live *p)
 {

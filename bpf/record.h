@@ -50,6 +50,10 @@
 	18 /* no kfree_skb, but the listener counted a drop: word: how many,
 				     value: ack_backlog and, upper half, max, more: length of the queue of SYNs */
 
+#define SKBTRACE_NOTE_EGRESS                                                                       \
+	19 /* the bridge port it was to leave by: word: port state, value: flags, more: ifindex and,
+		      upper half, namespace of its device */
+
 /* State bits. */
 #define SKBTRACE_STATE_KNOWN 0x8000 /* else the state was not looked at */
 #define SKBTRACE_STATE_CSUM 0x0003  /* ip_summed */
@@ -67,6 +71,7 @@
 #define SKBTRACE_CLONE_QUEUED 0x02 /* a socket has taken a clone of this packet */
 #define SKBTRACE_END_MISSED 0x04   /* the free was not seen, the address was reused */
 #define SKBTRACE_FROM_QUEUE 0x08   /* it was in a socket's receive queue when it was freed */
+#define SKBTRACE_REFUSED 0x10	   /* the packet socket it came to last did not want it */
 
 struct skbtrace_hop {
 	__u32 dt_ns; /* since base_ns of this record */

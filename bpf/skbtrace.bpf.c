@@ -50,12 +50,22 @@ struct hit {
 	__u64 value;
 	__u64 more;
 	__u64 made; /* what was made of the packet, if anything was */
+	__u64 port; /* the bridge port that it is sent to */
 };
 
 /* A function that makes skbs and is under way on this CPU. */
 struct maker {
 	__u64 parent; /* the skb it was given, 0 if it is not under way */
 	__u64 stack;  /* where its return address lies: tells its return from another call's */
+};
+#define RETURN_ADDRESS 8 /* bytes: a kretprobe's stack begins behind it */
+
+/* An expression of nftables that is under way on this CPU, and may give a verdict. */
+struct judge {
+	__u64 skb; /* 0 if it is not under way */
+	__u64 stack;
+	__u64 expression;
+	__u64 registers;
 };
 
 /*
@@ -67,6 +77,7 @@ struct cpu_state {
 	__u64 serve_ns; /* when the last process_backlog call began here */
 	__u64 lost[LOSSES];
 	struct maker makers[SKBTRACE_MAKERS];
+	struct judge judge;
 	struct hit hit;
 	struct walk walk;
 	struct live fresh; /* too large for the stack */
@@ -227,6 +238,8 @@ static __always_inline void begin_record(struct live *p, struct cpu_state *cpu,
 	p->final = final;
 	p->arg = arg;
 	p->sk = 0;
+	p->port = 0;
+	p->tap = NO_TAP;
 	p->alive = 1;
 	fill(&p->record.slot[0], p, now, probe, 0, arg);
 }
@@ -258,6 +271,7 @@ static __always_inline void begin_journey(enum context context)
 #endif
 	begin_record(p, cpu, context, skb, cpu->hit.now, cpu->hit.probe, cpu->hit.final,
 		     cpu->hit.arg);
+	p->port = cpu->hit.port;
 	note_task(p);
 	if (fresh)
 		keep(skb, p);
@@ -285,6 +299,7 @@ static __always_inline struct hit *hand_in(enum context context, __u32 probe, __
 	hit->starts = false;
 	hit->kind = 0;
 	hit->made = 0;
+	hit->port = 0;
 	return hit;
 }
 #define hand(probe, final, skb) hand_in(KPROBE, probe, final, skb)
@@ -317,6 +332,7 @@ int skbtrace_pass(struct pt_regs *ctx)
 	if (!make_room(p, hit->now, SLOTS_HOP))
 		return 0;
 	add_hop(p, hit->now, hit->probe, hit->final, skb, 0, hit->arg);
+	p->port = hit->port;
 	if (hit->kind)
 		note(p, hit->kind, hit->word, hit->half, hit->value, hit->more);
 	if (hit->made)
@@ -338,6 +354,18 @@ static __always_inline void start_skb(struct pt_regs *ctx, __u32 probe, __u32 fi
 #define start(ctx, probe, final, skb) start_skb(ctx, probe, final, skb, 0)
 #define xmit start
 #define enqueue(ctx, probe, final, skb) start_skb(ctx, probe, final, skb, SKBTRACE_REG2(ctx))
+
+/* br_forward(to, skb, ...): the port is looked at if it does not take the packet. */
+static __always_inline void egress_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
+{
+	struct hit *hit = hand(probe, final, skb);
+	if (!hit)
+		return;
+	hit->starts = true;
+	hit->port = SKBTRACE_REG1(ctx);
+	programs.call(ctx, PASS);
+}
+#define egress(ctx, probe, final, skb) egress_skb(ctx, probe, final, skb)
 
 /*
  * A driver has received it. That is a new packet, unless it came through a veth or a tunnel; never
@@ -579,6 +607,45 @@ static __always_inline void immediate_skb(struct pt_regs *ctx)
 #define reject(ctx, probe, final, skb)                                                             \
 	verdict_given(read_u64(SKBTRACE_REG3(ctx)), SKBTRACE_REG1(ctx), NF_DROP, 0)
 
+/*
+ * (expression, registers, pktinfo): a map of verdicts, or a target of iptables-nft. What it says is
+ * known at its return: struct nft_regs begins with the verdict.
+ */
+static __always_inline void judge_skb(struct pt_regs *ctx)
+{
+	__u64 skb = read_u64(SKBTRACE_REG3(ctx));
+	struct cpu_state *cpu;
+
+	if (!find(skb))
+		return;
+	cpu = state_of(KPROBE);
+	if (!cpu)
+		return;
+	cpu->judge.skb = skb;
+	cpu->judge.stack = SKBTRACE_STACK(ctx);
+	cpu->judge.expression = SKBTRACE_REG1(ctx);
+	cpu->judge.registers = SKBTRACE_REG2(ctx);
+}
+#define judge(ctx, probe, final, skb) judge_skb(ctx)
+
+static __always_inline void judged_skb(struct pt_regs *ctx)
+{
+	struct cpu_state *cpu = state_of(KPROBE);
+
+	if (!cpu)
+		return;
+	struct judge *judge = &cpu->judge;
+	__u64 skb = judge->skb;
+	if (!skb || judge->stack + RETURN_ADDRESS != SKBTRACE_STACK(ctx))
+		return;
+	judge->skb = 0;
+	__s32 code = read_u32(judge->registers);
+	if (code == NF_DROP || code == NF_ACCEPT || code == NFT_JUMP || code == NFT_GOTO)
+		verdict_given(skb, judge->expression, code,
+			      read_u64(judge->registers + OFF_NFT_VERDICT_CHAIN));
+}
+#define judged(ctx, probe, final, skb) judged_skb(ctx)
+
 /* Did nftables drop it? Then note the rule, and in which chain it is, or that it was the policy. */
 static __always_inline void note_rule(struct live *p)
 {
@@ -608,6 +675,8 @@ static __always_inline void note_rule(struct live *p)
 #else
 #define immediate(ctx, probe, final, skb)
 #define reject(ctx, probe, final, skb)
+#define judge(ctx, probe, final, skb)
+#define judged(ctx, probe, final, skb)
 #define note_rule(p)
 #endif
 #else
@@ -628,6 +697,17 @@ static __always_inline void tell_parent(struct live *p)
 		parent->record.flags |= SKBTRACE_CLONE_QUEUED;
 }
 
+/* How many packets a packet socket has taken, if this kernel's is one that we know. */
+static __always_inline bool packets_of(__u64 sk, __u32 *count)
+{
+#ifdef OFF_PACKET_SOCK_STATS
+	*count = read_u32(sk + OFF_PACKET_SOCK_STATS); /* tp_packets */
+	return true;
+#else
+	return false;
+#endif
+}
+
 static __always_inline void socket_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb,
 				       __u64 sk, bool tapped)
 {
@@ -640,6 +720,8 @@ static __always_inline void socket_skb(struct pt_regs *ctx, __u32 probe, __u32 f
 	p->sk = sk;
 	if (!tapped)
 		tell_parent(p);
+	else if (packets_of(sk, &p->count))
+		p->tap = probe;
 	hit->kind = SKBTRACE_NOTE_SOCKET;
 	hit->word = sk_netns(sk);
 	hit->half = read_u16(sk + OFF_SOCK_COMMON_SKC_FAMILY);
@@ -660,7 +742,7 @@ static __always_inline void request_skb(struct pt_regs *ctx, __u32 probe, __u32 
 	struct live *p = find(skb);
 	if (!p)
 		return;
-	p->drops = read_u32(sk + OFF_SOCK_SK_DROPS);
+	p->count = read_u32(sk + OFF_SOCK_SK_DROPS);
 	socket_skb(ctx, probe, final, skb, sk, false);
 }
 #define request(ctx, probe, final, skb) request_skb(ctx, probe, final, skb)
@@ -689,8 +771,6 @@ static __always_inline void merge_skb(struct pt_regs *ctx, __u32 probe, __u32 fi
  * are matched by where the return address lies, so that an interrupt that does the same in between
  * is told apart; what is then missed is counted.
  */
-#define RETURN_ADDRESS 8
-
 static __always_inline void clone_skb(struct pt_regs *ctx, __u32 probe, __u64 skb)
 {
 	struct cpu_state *cpu;
@@ -841,6 +921,22 @@ static __always_inline void note_queue(struct live *p, __u64 skb)
 }
 
 /*
+ * Freed where a packet socket was given it: it has copied the packet to its ring, or its filter did
+ * not want it. A socket without a ring queues what it takes.
+ */
+static __always_inline void note_tap(struct live *p, __u64 skb)
+{
+	__u32 count;
+	if (p->last != p->tap || !packets_of(p->sk, &count) || count != p->count)
+		return;
+#ifdef SKBTRACE_SOCK_RFREE
+	if (read_u64(skb + OFF_SK_BUFF_DESTRUCTOR) == SKBTRACE_SOCK_RFREE)
+		return;
+#endif
+	p->record.flags |= SKBTRACE_REFUSED;
+}
+
+/*
  * A free. skb_release_head_state sees each exactly once, also those no tracepoint sees, but for
  * datagrams whose head state went before they were read: __consume_stateless_skb frees those.
  */
@@ -851,6 +947,7 @@ static __always_inline void end_skb(__u32 probe, __u64 skb)
 		return;
 	if (p->last == SKBTRACE_CLONE)
 		note_queue(p, skb);
+	note_tap(p, skb);
 	struct skbtrace_hop *slot = next_slot(p);
 	if (slot) {
 		/* The skb is being torn down: neither device nor length is read any more. */

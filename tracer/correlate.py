@@ -83,6 +83,7 @@ from tracer.wire import (
     NOTE_BACKLOG,
     NOTE_CLONE,
     NOTE_DROP,
+    NOTE_EGRESS,
     NOTE_INET,
     NOTE_LISTENER,
     NOTE_MERGED,
@@ -91,6 +92,7 @@ from tracer.wire import (
     NOTE_SOCKET,
     NOTE_TASK,
     NOTE_TASK_NETNS,
+    REFUSED,
     HopSlot,
     Note,
     Record,
@@ -148,7 +150,7 @@ _SOCKET_FAMILIES = {2: "inet", 10: "inet6", 17: "packet"}
 _SOCKET_TYPES = {1: "stream", 2: "dgram", 3: "raw", 5: "seqpacket", 10: "packet"}
 _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp", 255: "raw"}
 
-_BR_ISOLATED = 1 << 16  # include/linux/if_bridge.h
+_BR_ISOLATED, _BR_HAIRPIN_MODE = 1 << 16, 1 << 0  # include/linux/if_bridge.h
 
 
 class Names(NamedTuple):
@@ -371,8 +373,14 @@ class Correlator:
         for at, found in changes.items() if hops else ():
             hops[at] = hops[at]._replace(changes=tuple(found))
         if drop is not None and state:
-            drop = drop._replace(state=tuple(state))
+            drop = drop._replace(state=tuple(state), egress=self._egress(more))
         return drop, merged
+
+    def _egress(self, more: list[tuple[int, Note]]) -> Device | None:
+        for _, note in more:
+            if note.kind == NOTE_EGRESS:
+                return self._names.device(note.more >> 32, note.more & 0xFFFFFFFF)
+        return None
 
     def _socket(self, note: Note) -> Socket:
         family, type_, protocol = note.half, note.value >> 32, note.value & 0xFFFF
@@ -405,8 +413,11 @@ def _circumstances(note: Note) -> list[tuple[str, int]]:
     if note.kind == NOTE_BACKLOG:
         limit = [("netdev_max_backlog", note.more)] if note.word else []
         return [("backlog_len", low), *limit]
-    if note.kind == NOTE_PORT:
-        return [("port_state", note.word), ("port_isolated", int(bool(low & _BR_ISOLATED)))]
+    if note.kind in {NOTE_PORT, NOTE_EGRESS}:
+        which = "port" if note.kind == NOTE_PORT else "egress"
+        hairpin = [("egress_hairpin", low & _BR_HAIRPIN_MODE)] if which == "egress" else []
+        isolated = int(bool(low & _BR_ISOLATED))
+        return [(f"{which}_state", note.word), (f"{which}_isolated", isolated), *hairpin]
     if note.kind == NOTE_INET:
         return [
             ("forwarding", low),
@@ -458,6 +469,6 @@ def _ending(
             return Outcome.DROPPED, "kfree_skb"
     if queued and proven in {Proof.NOTHING, Proof.CONSUMED}:
         return Outcome.DELIVERED, _SOCKET_QUEUE.function
-    if proof is None:
+    if proof is None or flags & REFUSED:
         return (Outcome.DELIVERED if flags & FROM_QUEUE else Outcome.CONSUMED), _FREE
     return _OUTCOMES[proven], PROBES[proof].function

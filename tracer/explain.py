@@ -243,8 +243,24 @@ class Case:
     @property
     def port_words(self) -> str:
         """The state of the bridge port it is at."""
-        state = self.values["port_state"]
-        return _PORT_STATES[state] if 0 <= state < len(_PORT_STATES) else "unknown"
+        return _state_words(self.values["port_state"])
+
+    @property
+    def egress(self) -> str:
+        """``host/vethc2``: the bridge port it was to leave by."""
+        to = self.drop.egress
+        return f"{to.netns.name}/{to.ifname}" if to is not None else "a port that is not known"
+
+    @property
+    def on_egress(self) -> str:
+        """`` dev vethc2``, as a shell takes it, or nothing."""
+        to = self.drop.egress
+        return f" dev {shlex.quote(to.ifname)}" if to is not None else ""
+
+    @property
+    def egress_words(self) -> str:
+        """The state of that port."""
+        return _state_words(self.values["egress_state"])
 
     @property
     def rp_mode(self) -> int:
@@ -323,10 +339,18 @@ class Case:
 
     def told(self, names: tuple[str, ...]) -> str:
         """``forwarding = 0, all_forwarding = 1 at host/br0``."""
-        units = {"port_state": f" ({self.port_words})"} if self.has("port_state") else {}
+        units = {
+            name: f" ({_state_words(self.values[name])})"
+            for name in ("port_state", "egress_state")
+            if self.has(name)
+        }
         units |= dict.fromkeys(("rmem_alloc", "rcvbuf", "mtu"), " bytes")
         words = [f"{n} = {self.values[n]}{units.get(n, '')}" for n in names]
         return ", ".join(words) + self.at
+
+
+def _state_words(state: int) -> str:
+    return _PORT_STATES[state] if 0 <= state < len(_PORT_STATES) else "unknown"
 
 
 class Said(NamedTuple):
@@ -528,6 +552,34 @@ _BRIDGE_OUT = (
         "The VXLAN device {place} knows no remote to send it to.",
         "bridge fdb show{on_dev}",
         when=lambda case: case.last_was("vxlan_xmit", "vxlan_xmit_one"),
+    ),
+    Line(
+        "The bridge did not send it out of {egress}: the port is in state {egress_words} "
+        "({egress_state}), not forwarding (3).",
+        "bridge -d link show{on_egress}", "egress_state",
+        lambda case: case.has("egress_state") and case.values["egress_state"] != _FORWARDING,
+    ),
+    Line(
+        "The bridge did not send it out of {egress}: that port is isolated, and so is {place}, by "
+        "which it came in.",
+        _PORTS + "   # isolated on", "port_isolated egress_isolated",
+        lambda case: bool(case.values.get("egress_isolated") and case.values.get("port_isolated")),
+    ),
+    Line(
+        "The bridge did not send it out of {egress}: that is where it came in, and the port is not "
+        "in hairpin mode.",
+        "bridge -d link show{on_egress}   # hairpin off", "egress_hairpin",
+        lambda case: (
+            case.drop.egress is not None
+            and case.drop.egress == case.device
+            and not case.values.get("egress_hairpin")
+        ),
+    ),
+    Line(
+        "The bridge did not send it out of {egress}: that port is forwarding, so it must be its "
+        "VLAN that the port does not allow.",
+        "bridge vlan show{on_egress}", "egress_state",
+        lambda case: case.drop.egress is not None,
     ),
     Line(
         "The bridge found no port to send it out of: it came in by {place}, which is isolated, "

@@ -249,7 +249,10 @@ class Drop(NamedTuple):
     ``backlog_len``, ``netdev_max_backlog``. The bridge port it is at: ``port_state`` (enum of
     linux/if_bridge.h), ``port_isolated``. The device's IPv4: ``forwarding``, ``rp_filter``,
     ``all_forwarding``, ``all_rp_filter``, ``mtu``. The socket: ``ack_backlog``,
-    ``max_ack_backlog``, ``syn_backlog``, ``rmem_alloc``, ``rcvbuf`` (bytes)."""
+    ``max_ack_backlog``, ``syn_backlog``, ``rmem_alloc``, ``rcvbuf`` (bytes). The bridge port it
+    was to leave by: ``egress_state``, ``egress_isolated``, ``egress_hairpin``."""
+    egress: Device | None = None
+    """The device of that port, where a bridge had chosen one."""
 
 
 class Reference(NamedTuple):

@@ -53,6 +53,8 @@ class Handler(StrEnum):
     """process_backlog: no skb; remember on this CPU when the call began."""
     RECEIVE = "receive"
     """START, and if the last hop was the enqueue, this is the dequeue of process_backlog."""
+    EGRESS = "egress"
+    """START, and keep the bridge port, argument 1, that it is to leave by."""
     DRIVER = "driver"
     """START, of the tracepoint; not for devices whose transmit function is probed itself."""
     GRO = "gro"
@@ -69,6 +71,10 @@ class Handler(StrEnum):
     """No hop: remember with the packet the expression of nftables that gives a verdict."""
     REJECT = "reject"
     """No hop: the same, and the verdict is a drop."""
+    JUDGE = "judge"
+    """Entry of an expression that may give a verdict: remember it on this CPU."""
+    JUDGED = "judged"
+    """Return of that function: remember the verdict with the packet, as IMMEDIATE does."""
     QUEUE = "queue"
     """REACH, and keep the socket, argument 1, that is given the packet; if it is a clone, tell
     the journey it was cloned from."""
@@ -217,7 +223,7 @@ PROBES: tuple[Probe, ...] = (
     Probe(
         "br_forward",
         Skb.ARG2,
-        Handler.START,
+        Handler.EGRESS,
         Layer.BRIDGE,
         "the bridge sends the frame out of another port",
         mission=True,
@@ -316,6 +322,25 @@ PROBES: tuple[Probe, ...] = (
             ("nft_reject_ipv6_eval", Handler.REJECT, "nft_reject_ipv6"),
             ("nft_reject_inet_eval", Handler.REJECT, "nft_reject_inet"),
             ("nft_reject_bridge_eval", Handler.REJECT, "nft_reject_bridge"),
+        )
+    ),
+    *(
+        Probe(
+            function,
+            Skb.NONE,
+            handler,
+            Layer.NETFILTER,
+            text,
+            attach=attach,
+            module=module,
+        )
+        for function, text, module in (
+            ("nft_lookup_eval", "a map of nftables may give the verdict", "nf_tables"),
+            ("nft_target_eval_xt", "a target of iptables-nft gives its verdict", "nft_compat"),
+        )
+        for handler, attach in (
+            (Handler.JUDGE, Attach.KPROBE),
+            (Handler.JUDGED, Attach.KRETPROBE),
         )
     ),
     Probe(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from tracer.topology import netns
 
 C3, C3_IP = "branches-c3", "172.17.0.4"
 PINGS = 3
+UNWANTED = 77
+"""Id of an echo request that no tap wants."""
 FRAMES = 5
 ETHERTYPE = 0x88B5  # for local experiments: nobody on earth handles it
 NOBODY = "02:00:00:00:00:99"
@@ -106,6 +109,21 @@ def tcpdump() -> int:
                 break
         ping(C2_IP)
         return len(process.communicate(timeout=60)[0].splitlines())
+
+
+def refused() -> None:
+    """A ping that tcpdump's filter does not want."""
+    with subprocess.Popen(
+        shlex.split(f"ip netns exec {C1} tcpdump -i eth0 -n -Z root udp"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        next(line for line in process.stderr if "listening" in line)
+        sh(f"ip netns exec {C1} ping -q -c {PINGS} -i 0.01 -e {UNWANTED} {C2_IP}")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
 
 
 @contextmanager
@@ -207,6 +225,7 @@ def main() -> None:
     copy()
     gso()
     gro()
+    refused()
     Path(sys.argv[1]).write_text(json.dumps(told))
 
 

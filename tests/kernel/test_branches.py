@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 
 from tests.kernel import branches
-from tests.kernel.branches import C3, C3_IP, DATA, FRAMES, GRO_PORT, GSO_PORT, NOBODY, PINGS
+from tests.kernel.branches import (
+    C3,
+    C3_IP,
+    DATA,
+    FRAMES,
+    GRO_PORT,
+    GSO_PORT,
+    NOBODY,
+    PINGS,
+    UNWANTED,
+)
 from tests.kernel.conftest import C1, C1_IP, KERNEL, Trace, path_of, sh, skbtrace
 from tests.kernel.test_docker0 import through
 from tracer.model import Hop, Journey, Outcome
@@ -221,6 +231,16 @@ def test_tcpdump_copies_bytes_so_only_transmit_needs_a_clone(traced: Traced) -> 
         assert functions(reply).count("tpacket_rcv") == 1
         (clone,) = traced.children[reply.id]  # ping's
         assert functions(clone)[1] == "__sock_queue_rcv_skb"
+
+
+def test_what_the_filter_of_tcpdump_refuses_is_not_delivered_to_it(traced: Traced) -> None:
+    unwanted = [j for j in traced.journeys if j.flow.icmp_id == UNWANTED and j.parent is None]
+    requests = [j for j in unwanted if j.flow.icmp_type == 8]
+    assert len(requests) == PINGS
+    for request in requests:
+        (clone,) = traced.children[request.id]
+        assert functions(clone)[:2] == ["skb_clone", "tpacket_rcv"]
+        assert (clone.outcome, clone.proof) == (Outcome.CONSUMED, functions(clone)[-1])
 
 
 def test_a_copy_made_by_nftables_is_a_packet_of_its_own(traced: Traced) -> None:

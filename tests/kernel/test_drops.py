@@ -383,6 +383,44 @@ CASES: dict[str, Case] = {
         words=("No rule accepted it, so the policy of chain in of table inet drops",),
         command=f"sudo {IN_C2}nft -a list chain inet drops in",
     ),
+    "nftables map of verdicts, where the policy is a drop, too": Case(
+        port=7060,
+        count=5,
+        **nft_in_c2(
+            f"chain in {{ {INPUT} policy drop; udp dport 1 accept;"
+            " counter udp dport vmap { 7060 : drop, 7061 : accept }; }"
+        ),
+        **RULED,
+        verdict=("inet", "LOCAL_IN", "drops", "in"),
+        rule=handle(C2, "in"),
+        words=("Chain in of table inet drops (hook LOCAL_IN), rule handle",),
+        command=f"sudo {IN_C2}nft -a list chain inet drops in",
+    ),
+    "nftables rule in a chain that a map jumped to": Case(
+        port=7062,
+        count=3,
+        **nft_in_c2(
+            "chain deep { counter drop; };"
+            f"chain in {{ {INPUT} udp dport vmap {{ 7062 : jump deep }}; }}"
+        ),
+        **RULED,
+        verdict=("inet", "LOCAL_IN", "drops", "deep"),
+        rule=handle(C2, "deep"),
+        words=("Chain deep of table inet drops",),
+        command=f"sudo {IN_C2}nft -a list chain inet drops deep",
+    ),
+    "iptables-nft target": Case(
+        port=7063,
+        count=3,
+        before=f"{IN_C2} iptables-nft -A INPUT -p udp --dport PORT -j REJECT",
+        after=f"{IN_C2} nft delete table ip filter",
+        **RULED,
+        verdict=("ipv4", "LOCAL_IN", "filter", "INPUT"),
+        rule=handle(C2, "INPUT"),
+        reported=True,
+        words=("Chain INPUT of table ip filter",),
+        command=f"sudo {IN_C2}nft -a list chain ip filter INPUT",
+    ),
     "iptables-nft rule": Case(
         port=7005,
         count=3,
@@ -459,9 +497,9 @@ CASES: dict[str, Case] = {
         counted=vanished,
         reason=VAGUE,
         functions="br_forward br_handle_frame_finish",
-        state={"port_state": 3, "port_isolated": 0},
-        words=("not forwarding (down or blocked)",),
-        command="bridge -d link show   # and: bridge fdb show; bridge vlan show",
+        state={"port_state": 3, "port_isolated": 0, "egress_state": 0},
+        words=("did not send it out of host/vethc2: the port is in state disabled (0)",),
+        command="bridge -d link show dev vethc2",
     ),
     "bridge: no other port": Case(
         port=7013,
@@ -486,8 +524,8 @@ CASES: dict[str, Case] = {
         counted=vanished,
         reason=VAGUE,
         functions="br_forward br_handle_frame_finish",
-        state={"port_state": 3, "port_isolated": 1},
-        words=("isolated",),
+        state={"port_state": 3, "port_isolated": 1, "egress_state": 3, "egress_isolated": 1},
+        words=("out of host/vethc2: that port is isolated, and so is host/vethc1",),
         command="bridge -d link show   # isolated on",
     ),
     "bridge: VLAN not allowed in": Case(
@@ -516,8 +554,9 @@ CASES: dict[str, Case] = {
         counted=vanished,
         reason=VAGUE,
         functions="br_forward br_flood br_handle_frame_finish",
-        words=("VLAN",),
-        command="bridge -d link show   # and: bridge fdb show; bridge vlan show",
+        state={"egress_state": 3},
+        words=("out of host/vethc2", "VLAN that the port does not allow"),
+        command="bridge vlan show dev vethc2",
     ),
     "bridge: br_netfilter refuses a header": Case(
         port=7017,
@@ -754,7 +793,7 @@ CASES: dict[str, Case] = {
     "TCP: received before": Case(
         port=7046,
         count=3,
-        first=(5, 17),  # before, tcp_drop() frees with no tracepoint
+        first=(5, 17),  # before, tcp_drop() frees with no tracepoint, and is inlined
         send=replayed,
         counted=counter(C2, "TcpExtDelayedACKLost"),
         reason=given("TCP_OLD_DATA"),

@@ -47,7 +47,7 @@ def test_a_layer_that_is_not_chosen_has_no_probe(tmp_path: Path) -> None:
 def test_a_layer_that_is_chosen_has_all_its_probes_that_this_kernel_can_have(
     tmp_path: Path,
 ) -> None:
-    sh("modprobe -a nf_tables ip_tables ip6_tables nft_reject_ipv4 nft_reject_inet")
+    sh("modprobe -a nf_tables nft_compat ip_tables ip6_tables nft_reject_ipv4 nft_reject_inet")
     there, trace = probed(tmp_path, "all")
     renamed = {
         place.symbol: place.function for place in trace.capture.probes if place.symbol is not None

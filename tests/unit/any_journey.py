@@ -70,6 +70,7 @@ drops = st.builds(
     state=st.dictionaries(st.just("backlog_len") | names, counts, max_size=3).map(
         lambda state: tuple(state.items())
     ),
+    egress=st.none() | devices,
 )
 verdicts = st.builds(
     Verdict,

@@ -250,6 +250,20 @@ def test_what_was_read_at_the_drop_is_told() -> None:
     assert listener.items() >= {"ack_backlog": 6, "max_ack_backlog": 5}.items()
 
 
+def test_the_port_that_a_bridge_had_chosen_is_told_with_its_state() -> None:
+    refused = wire.Note(wire.NOTE_DROP, 0x9999, wire.NO_REASON)
+    egress = wire.Note(wire.NOTE_EGRESS, 1 << 16 | 1, word=4, more=HOST << 32 | VETH2)
+    journey = one(record(*TO_THE_BRIDGE, refused, egress, TAKEN[1]))
+    assert journey.drop is not None
+    assert journey.drop.egress is not None
+    assert (journey.drop.egress.netns.inum, journey.drop.egress.ifindex) == (HOST, VETH2)
+    assert dict(journey.drop.state) == {
+        "egress_state": 4,
+        "egress_isolated": 1,
+        "egress_hairpin": 1,
+    }
+
+
 def test_a_delivered_ping_is_not_a_drop() -> None:
     """A raw socket took a clone; the kernel frees the original as NO_SOCKET."""
     for reason in (2, 3, wire.NO_REASON):
@@ -546,6 +560,9 @@ def test_a_tap_proves_something_only_of_what_goes_nowhere_else() -> None:
     assert one(record(*TO_C2, seen, *TAKEN)).proof == "icmp_rcv"
     clone = one(record(hop("skb_clone", 0, C1, ETH0), seen, TAKEN[1], parent=4))
     assert (clone.outcome, clone.proof) == (Outcome.DELIVERED, "tpacket_rcv")
+    flags = wire.LAST | wire.REFUSED
+    clone = one(record(hop("skb_clone", 0, C1, ETH0), seen, TAKEN[1], parent=4, flags=flags))
+    assert (clone.outcome, clone.proof) == (Outcome.CONSUMED, "skb_release_head_state")
 
 
 def test_what_gro_merges_is_absorbed_into_the_packet_before() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit import any_journey
-from tests.unit.journeys import ALL, C2, DOCKER0, DROPPED, ETH0_C2, HOST, UDP, VETHC1, echo
+from tests.unit.journeys import ALL, C2, DOCKER0, DROPPED, ETH0_C2, HOST, UDP, VETHC1, VETHC2, echo
 from tracer.explain import RULES, Explanation, explain, inside
 from tracer.model import Change, Device, Drop, Flow, Hop, Journey, Netns, Outcome, Verdict
 
@@ -48,6 +48,13 @@ def said(journey: Journey) -> Explanation:
 IN_C2 = (at("ip_rcv", ETH0_C2), at("tcp_v4_rcv", ETH0_C2))
 AT_PORT = (at("__netif_receive_skb_core", VETHC1), at("br_handle_frame", VETHC1))
 TO_PORT = (*AT_PORT, at("br_forward", VETHC1))
+
+
+def leaving(egress: Device, **state: int) -> Journey:
+    """Dropped where the bridge had chosen a port."""
+    drop = Drop(None, "br_forward", 0x2A, tuple(state.items()), egress)
+    return dropped(None, hops=TO_PORT)._replace(drop=drop)
+
 
 # name: journey, a part of the sentence, the state or None, the command's beginning or None
 CASES: dict[str, tuple[Journey, str, str | None, str | None]] = {
@@ -87,6 +94,30 @@ CASES: dict[str, tuple[Journey, str, str | None, str | None]] = {
         "that port is not forwarding (down or blocked)",
         "port_state = 3 (forwarding), port_isolated = 0 at host/vethc1",
         "bridge -d link show   # and: bridge fdb show",
+    ),
+    "the other port is down": (
+        leaving(VETHC2, egress_state=0, egress_isolated=0, port_state=3, port_isolated=0),
+        "did not send it out of host/vethc2: the port is in state disabled (0), not forwarding (3)",
+        "egress_state = 0 (disabled) at host/vethc1",
+        "bridge -d link show dev vethc2",
+    ),
+    "both ports are isolated": (
+        leaving(VETHC2, egress_state=3, egress_isolated=1, port_state=3, port_isolated=1),
+        "out of host/vethc2: that port is isolated, and so is host/vethc1, by which it came in",
+        "port_isolated = 1, egress_isolated = 1 at host/vethc1",
+        "bridge -d link show   # isolated on",
+    ),
+    "back to where it came in": (
+        leaving(VETHC1, egress_state=3, egress_isolated=0, egress_hairpin=0),
+        "that is where it came in, and the port is not in hairpin mode",
+        "egress_hairpin = 0 at host/vethc1",
+        "bridge -d link show dev vethc1   # hairpin off",
+    ),
+    "VLAN not allowed out": (
+        leaving(VETHC2, egress_state=3, egress_isolated=0, port_state=3, port_isolated=1),
+        "that port is forwarding, so it must be its VLAN that the port does not allow",
+        "egress_state = 3 (forwarding) at host/vethc1",
+        "bridge vlan show dev vethc2",
     ),
     "flooded to nobody": (
         dropped("NO_TX_TARGET", "br_flood", hops=AT_PORT),

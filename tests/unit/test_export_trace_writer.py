@@ -82,9 +82,16 @@ def documented(journey: Journey) -> dict[str, Any]:
         line["proof"] = journey.proof
     if journey.drop is not None:
         line["drop"] = journey.drop._asdict()
-        del line["drop"]["state"]
+        del line["drop"]["state"], line["drop"]["egress"]
         if journey.drop.state:
             line["drop"]["state"] = dict(journey.drop.state)
+        if journey.drop.egress is not None:
+            to = journey.drop.egress
+            line["drop"]["egress"] = {
+                **netns_of(to.netns),
+                "ifname": to.ifname,
+                "ifindex": to.ifindex,
+            }
     if journey.damage is not None:
         line["damage"] = journey.damage
     if journey.absorbed_into is not None:

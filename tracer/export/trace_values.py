@@ -102,7 +102,7 @@ class Values:
             hops=hops,
             outcome=outcome,
             proof=optional(members, "proof", text),
-            drop=None if drop is None else _drop(drop),
+            drop=None if drop is None else self._drop(drop),
             damage=optional(members, "damage", text),
             branches=tuple(Branch(text(b, "id"), integer(b, "hop")) for b in branches),
             state=None if state is None else _state(state),
@@ -148,6 +148,16 @@ class Values:
             socket=None if socket is None else _socket(socket),
             task=None if task is None else _task(task),
             changes=tuple([_change(c) for c in changes]),
+        )
+
+    def _drop(self, members: Members) -> Drop:
+        egress = optional(members, "egress", an_object)
+        return Drop(
+            reason=optional(members, "reason", text),
+            function=optional(members, "function", text),
+            offset=integer(members, "offset"),
+            state=tuple((optional(members, "state", counts) or {}).items()),
+            egress=None if egress is None else self._device(egress),
         )
 
     def _device(self, members: Members) -> Device:
@@ -201,15 +211,6 @@ def _flow(members: Members) -> Flow:
             else:
                 values[name] = integer(members, name)
     return Flow(**values)  # type: ignore[arg-type]
-
-
-def _drop(members: Members) -> Drop:
-    return Drop(
-        reason=optional(members, "reason", text),
-        function=optional(members, "function", text),
-        offset=integer(members, "offset"),
-        state=tuple((optional(members, "state", counts) or {}).items()),
-    )
 
 
 def _state(members: Members) -> State:

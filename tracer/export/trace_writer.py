@@ -325,6 +325,8 @@ def _members(end: Socket | Task) -> dict[str, object]:
 
 def _drop(drop: Drop) -> dict[str, object]:
     known: dict[str, object] = {"state": dict(drop.state)} if drop.state else {}
+    if drop.egress is not None:
+        known["egress"] = _device(drop.egress)
     return {"reason": drop.reason, "function": drop.function, "offset": drop.offset, **known}
 
 

@@ -54,6 +54,7 @@ _OPTIONAL = (
     ("sk_buff", "_nfct"),
     ("sock", "sk_cgrp_data"),
     ("sock_cgroup_data", "classid"),
+    ("packet_sock", "stats"),
 )
 _WINDOW = ("sk", "mark", "priority", "hash", "tc_index", "_nfct", "ip_summed")
 """What is looked at of struct sk_buff for changes, besides what is needed anyway."""
@@ -195,7 +196,9 @@ def _places(btf: Btf, addresses: Mapping[str, int]) -> dict[str, int | str]:
 def _bridge_port(btf: Btf) -> dict[str, int | str]:
     """Where a bridge port keeps its state, if there is a bridge."""
     types = btf if btf.size("net_bridge_port") else btf.module("bridge")
-    found = {m: types.offset("net_bridge_port", m) for m in ("state", "flags")} if types else {}
+    found = (
+        {m: types.offset("net_bridge_port", m) for m in ("dev", "state", "flags")} if types else {}
+    )
     return {_name("net_bridge_port", m): at for m, at in found.items() if at is not None}
 
 
@@ -260,7 +263,7 @@ def _nft_without_types(btf: Btf) -> dict[str, int | str]:
 
 
 _KNOWN = {
-    *(Handler.XMIT, Handler.ENQUEUE, Handler.NFT),
+    *(Handler.XMIT, Handler.ENQUEUE, Handler.NFT, Handler.EGRESS),
     *(Handler.DRIVER, Handler.GRO, Handler.MERGE),
 }
 """Handlers whose only probe the program knows by number."""

@@ -28,7 +28,7 @@ BATCH = 4096
 """Records read in one go; the reader comes up for air after that."""
 
 # struct live in bpf/live.h: what stands before the record, up to `alive`; struct seen, struct nft.
-_LIVE_PREFIX = struct.Struct("=QQQIIIIII16x")
+_LIVE_PREFIX = struct.Struct("=QQQQIIIIII16x")
 _SEEN_BYTES = 88
 _NFT_BYTES = 56
 # struct cpu_state in bpf/skbtrace.bpf.c: the loss counters, and what makes skbs just now.
