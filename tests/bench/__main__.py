@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.bench import bulk
 from tests.vm import KERNELS, Guest, GuestLost
-from tests.vm.peer import PeerError, pwru
+from tests.vm.peer import PWRU, PeerError
 
 HOUSE = Path(__file__).parents[2]
 HELP_S = 0.15
@@ -33,7 +33,7 @@ def main() -> int:
     env = {}
     try:
         if options.peer:
-            env["SKBTRACE_PWRU"] = str(pwru())
+            env["SKBTRACE_PWRU"] = str(PWRU.obtain() / PWRU.programs[0])
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "tests.bench.guest"]
             if options.bulk:

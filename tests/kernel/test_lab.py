@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -495,6 +496,42 @@ def test_docker_and_ip_netns_names(clean_up: ExitStack) -> None:
     names = Names()
     assert names.netns(netns.inum("/run/netns/mine")).name == "mine"
     assert names.netns(netns.inum(str(file))).name == "0123456789ab"
+
+
+CONTAINER = "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [
+        (f"docker-{CONTAINER}.scope", CONTAINER[:12]),  # as no engine knows it
+        ("skbtrace-test.service", "skbtrace-test"),
+    ],
+)
+def test_a_namespace_is_called_by_its_processs_control_group(
+    group: str, name: str, clean_up: ExitStack
+) -> None:
+    folder = Path("/sys/fs/cgroup/system.slice") / group
+    for each in (folder.parent, folder):
+        if not each.exists():
+            each.mkdir()
+            clean_up.callback(each.rmdir)
+    with process_with_own_netns("web") as pid:
+        (folder / "cgroup.procs").write_text(str(pid))
+        assert Names().netns(netns.inum(f"/proc/{pid}/ns/net")).name == name
+
+
+def test_the_pause_container_gives_its_pod_no_name(clean_up: ExitStack) -> None:
+    with process_with_own_netns("pause") as pid:
+        inum = netns.inum(f"/proc/{pid}/ns/net")
+        assert Names().netns(inum).name == f"pause:{pid}"
+        inner = subprocess.Popen(["nsenter", f"--net=/proc/{pid}/ns/net", "sleep", "60"])
+        clean_up.callback(inner.wait)
+        clean_up.callback(inner.kill)
+        comm = Path(f"/proc/{inner.pid}/comm")
+        while comm.read_text() != "sleep\n":  # nsenter becomes it once it is inside
+            assert inner.poll() is None
+        assert Names().netns(inum).name == f"sleep:{inner.pid}"
 
 
 def test_names_outlive_what_they_name_and_unknown_ones_cost_little() -> None:

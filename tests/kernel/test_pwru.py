@@ -53,7 +53,7 @@ class Event(NamedTuple):
 @pytest.fixture(scope="module")
 def seen(lab: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trace, list[Event]]:
     """Both trace the same packets; no hit may be passed over."""
-    program = peer.cached()
+    program = peer.PWRU.tree / peer.PWRU.programs[0]
     if not program.exists():
         assert not IN_A_GUEST, "pwru is not there: python3 -m tests.vm fetch"
         pytest.skip("pwru is not there: python3 -m tests.vm fetch")

@@ -68,7 +68,8 @@ def _fetch(options: argparse.Namespace) -> int:
         kernel = kernels.obtain(alias, update=options.update)
         print(f"{alias}: {kernel.release} in {kernel.tree}")
     if not options.kernel:
-        print(f"pwru: {peer.pwru()}")
+        for each in peer.PEERS:
+            print(f"{each.name}: {each.obtain()}")
     return 0
 
 

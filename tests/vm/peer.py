@@ -1,48 +1,80 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""pwru, to compare with: Debian's package, from the mirror apt is configured with."""
+"""Programs to try skbtrace with, or against: Debian's packages, taken apart into the cache.
+
+They are fetched from the mirror apt is configured with, and never installed.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.vm import mirror
 from tests.vm.kernels import cache_folder
-
-PWRU_SUITE = "trixie"
 
 
 class PeerError(Exception):
     """The peer cannot be had here."""
 
 
-def cached() -> Path:
-    """Where pwru's program is once it has been fetched."""
-    return cache_folder() / "peers" / "pwru" / "usr" / "bin" / "pwru"
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What is fetched, and where its programs then are."""
 
+    name: str
+    suite: str
+    packages: tuple[str, ...]
+    programs: tuple[str, ...]
+    """Paths in the packages."""
 
-def pwru() -> Path:
-    """The path of pwru's program, fetched if it is not in the cache. Raises PeerError."""
-    program = cached()
-    if not program.exists():
-        tree = program.parents[2]
-        tree.mkdir(parents=True, exist_ok=True)
-        try:
-            uri = mirror.configured_mirror()
-            index = mirror.fetch_index(uri, PWRU_SUITE)
-            block = next(b for b in index.split("\n\n") if b.startswith("Package: pwru\n"))
+    @property
+    def tree(self) -> Path:
+        """The folder in the cache with what the packages hold."""
+        return cache_folder() / "peers" / self.name
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it is in the cache."""
+        return all((self.tree / program).exists() for program in self.programs)
+
+    def obtain(self) -> Path:
+        """Return ``tree``; what is missing in it is fetched. Raises PeerError."""
+        if not self.is_there:
+            self.tree.mkdir(parents=True, exist_ok=True)
+            try:
+                self._fetch()
+            except (mirror.MirrorError, StopIteration) as error:
+                raise PeerError(f"{self.name} cannot be fetched: {error}") from error
+        for program in self.programs:
+            told = subprocess.run(
+                ["ldd", self.tree / program], capture_output=True, text=True, check=False
+            ).stdout
+            missing = [line.split()[0] for line in told.splitlines() if "not found" in line]
+            if missing:
+                raise PeerError(f"{self.name} needs {', '.join(missing)}")
+        return self.tree
+
+    def _fetch(self) -> None:
+        uri = mirror.configured_mirror()
+        blocks = mirror.fetch_index(uri, self.suite).split("\n\n")
+        for name in self.packages:
+            block = next(b for b in blocks if b.startswith(f"Package: {name}\n"))
             (fields,) = mirror.stanzas(block)
             package = mirror.Package(
-                "pwru", fields["version"], "", fields["filename"], fields["sha256"], 0
+                name, fields["version"], "", fields["filename"], fields["sha256"], 0
             )
             with tempfile.TemporaryDirectory() as folder:
                 file = mirror.fetch_package(uri, package, Path(folder))
-                subprocess.run(["dpkg-deb", "-x", file, tree], check=True)
-        except (mirror.MirrorError, StopIteration) as error:
-            raise PeerError(f"pwru cannot be fetched: {error}") from error
-    libraries = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout
-    missing = [line.split()[0] for line in libraries.splitlines() if "not found" in line]
-    if missing:
-        raise PeerError(f"pwru needs {', '.join(missing)}: apt-get install libpcap0.8")
-    return program
+                subprocess.run(["dpkg-deb", "-x", file, self.tree], check=True)
+
+
+PWRU = Peer("pwru", "trixie", ("pwru",), ("usr/bin/pwru",))
+DOCKER = Peer(
+    "docker",
+    "bookworm",
+    ("runc", "containerd", "docker.io"),
+    ("usr/sbin/runc", "usr/bin/containerd", "usr/bin/docker", "usr/sbin/dockerd"),
+)
+PEERS = (PWRU, DOCKER)

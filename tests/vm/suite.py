@@ -118,14 +118,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def fetch() -> None:
-    """Have every kernel, and pwru, in the cache before any guest waits for them."""
+    """Have every kernel and peer in the cache before any guest waits for them."""
     for alias in KERNELS:
         if kernels.cached(alias) is None:
             print(f"fetching kernel {alias}", flush=True)
             kernels.obtain(alias)
-    if not peer.cached().exists():
-        print("fetching pwru", flush=True)
-        peer.pwru()
+    for each in peer.PEERS:
+        if not each.is_there:
+            print(f"fetching {each.name}", flush=True)
+            each.obtain()
 
 
 # --- what there is to do --------------------------------------------------------------------------
@@ -142,6 +143,7 @@ def guest_jobs() -> list[Job]:
         *source_jobs(),
         *map(guest_job, reversed(KERNELS)),
         threads_job(),
+        *map(docker_job, ("6.1", "6.12")),
         Job("harness", pytest("tests/vm/test_harness.py"), require="vm"),
     ]
 
@@ -166,14 +168,20 @@ def guest_job(kernel: str) -> Job:
 
 def threads_job() -> Job:
     """More CPUs than usual, each with a thread for its input queue, which 6.10 brought."""
-    launch = ["-m", "tests.vm", "run", "--kernel", "6.12", "--qemu", "-smp 4"]
-    launch += ["--append", "thread_backlog_napi", "--timeout", str(GUEST_LIMIT_S)]
-    return Job(
-        "kernel 6.12 threads",
-        [sys.executable, *launch, "--out", "{out}", "--", *pytest("tests/kernel/test_cpus.py")],
-        require="kernel",
-        guest=True,
-    )
+    launch = ["--kernel", "6.12", "--qemu", "-smp 4", "--append", "thread_backlog_napi"]
+    return special_job("threads 6.12", launch, "tests/kernel/test_cpus.py")
+
+
+def docker_job(kernel: str) -> Job:
+    """A Docker Engine, which would want a program to load AppArmor's profiles with."""
+    launch = ["--kernel", kernel, "--append", "apparmor=0"]
+    return special_job(f"docker {kernel}", launch, "tests/kernel/test_docker.py")
+
+
+def special_job(name: str, launch: list[str], test: str) -> Job:
+    """Tests that want a guest of their own."""
+    run = [sys.executable, "-m", "tests.vm", "run", *launch, "--timeout", str(GUEST_LIMIT_S)]
+    return Job(name, [*run, "--out", "{out}", "--", *pytest(test)], require="kernel", guest=True)
 
 
 def pytest(*tests: str) -> list[str]:

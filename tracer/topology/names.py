@@ -9,13 +9,14 @@ cannot stop the trace. It must not know what a packet or a lab is.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from tracer.model import Device, Netns
 from tracer.text import printable
 from tracer.topology import links, netns
+from tracer.topology.engines import Engines, container_of, unit_of
 from tracer.topology.spec import PREFIX
 
 PATIENCE_S = 1.0
@@ -38,13 +39,16 @@ class Names(dict[tuple[int, int], Device]):
     seconds. Not to be used in two threads at once.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, engines: Engines | None = None
+    ) -> None:
         super().__init__()
         self._clock = clock
+        self._engines = engines or Engines()
         self._host = netns.inum(netns.OWN)
         self._named: dict[int, Place] = {}
         self._of_processes: dict[int, Place] = {}
-        self._listed_at = float("-inf")
+        self._named_at = self._of_processes_at = float("-inf")
         self._read_at: dict[int, float] = {}
         self._unknown: dict[tuple[int, int], Device] = {}
 
@@ -65,14 +69,15 @@ class Names(dict[tuple[int, int], Device]):
     def places(self) -> dict[int, Place]:
         """Return every namespace that can be entered now, by inode number; named ones first."""
         self._named = _named_places(self._host)
-        self._of_processes = _places_of_processes(known=self._named)
+        self._of_processes = _places_of_processes(self._named, self._engines)
         return self._named | self._of_processes
 
     def refresh(self) -> None:
         """Read everything again: namespaces, and the links of those that were asked for."""
+        self._engines.forget()
         self._named = _named_places(self._host)
         self._of_processes.clear()
-        self._listed_at = float("-inf")
+        self._named_at = self._of_processes_at = float("-inf")
         self._unknown.clear()
         for inum in tuple(self._read_at):
             self._read(inum)
@@ -114,12 +119,16 @@ class Names(dict[tuple[int, int], Device]):
 
     def _place(self, inum: int) -> Place | None:
         known = self._named.get(inum) or self._of_processes.get(inum)
-        if known is not None or self._clock() - self._listed_at < PATIENCE_S:
+        if known is not None:
             return known
-        self._listed_at = self._clock()
-        self._named = _named_places(self._host)
-        if inum not in self._named:  # only then is it worth asking every process
-            self._of_processes = _places_of_processes(known=self._named)
+        now = self._clock()
+        if now - self._named_at >= PATIENCE_S:
+            self._named_at = now
+            self._named = _named_places(self._host)
+        if inum not in self._named and now - self._of_processes_at >= PATIENCE_S:
+            # Only then is it worth asking every process.
+            self._of_processes_at = now
+            self._of_processes = _places_of_processes(self._named, self._engines)
         return self._named.get(inum) or self._of_processes.get(inum)
 
 
@@ -131,20 +140,7 @@ def _links_of(inum: int) -> list[links.Link]:
 
 
 def _named_places(host: int) -> dict[int, Place]:
-    files: dict[int, Path] = {}
-    device = Path(netns.OWN).stat().st_dev
-    for folder in (netns.RUN_NETNS, netns.RUN_DOCKER_NETNS):
-        try:
-            entries = sorted(folder.iterdir())
-        except OSError:
-            continue
-        for entry in entries:
-            try:
-                status = entry.stat()
-            except OSError:
-                continue
-            if status.st_dev == device:  # else an empty file, left by an interrupted `ip netns`
-                files.setdefault(status.st_ino, entry)
+    files = _files(netns.RUN_NETNS)
     taken = {entry.name for entry in files.values()}
     places = {
         inum: Place(str(entry), Netns(inum, printable(_short(entry.name, taken))))
@@ -154,24 +150,79 @@ def _named_places(host: int) -> dict[int, Place]:
     return places
 
 
+def _files(folder: Path) -> dict[int, Path]:
+    """Namespaces that are mounted in a folder, by inode number. Empty if it cannot be read."""
+    found: dict[int, Path] = {}
+    try:
+        device = Path(netns.OWN).stat().st_dev
+        entries = sorted(folder.iterdir())
+    except OSError:
+        return found
+    for entry in entries:
+        try:
+            status = entry.stat()
+        except OSError:
+            continue
+        if status.st_dev == device:  # else an empty file, left by an interrupted `ip netns`
+            found.setdefault(status.st_ino, entry)
+    return found
+
+
 def _short(name: str, taken: set[str]) -> str:
     short = name.removeprefix(PREFIX)
     return name if short in taken or short in {"", "host"} else short
 
 
-def _places_of_processes(known: Container[int]) -> dict[int, Place]:
-    places: dict[int, Place] = {}
+def _places_of_processes(known: dict[int, Place], engines: Engines) -> dict[int, Place]:
+    """Namespaces without a name under /run/netns: those of processes, and those Docker keeps."""
+    first: dict[int, int] = {}
     for pid in sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()):
-        path = f"/proc/{pid}/ns/net"
         try:
-            inum = netns.inum(path)
-            if inum in known or inum in places:
+            inum = netns.inum(f"/proc/{pid}/ns/net")
+            if inum in known or (inum in first and not _is_pause(first[inum])):
                 continue
-            comm = Path(f"/proc/{pid}/comm").read_text(errors="replace").rstrip("\n")
         except OSError:  # it ended, or is not ours to look at
             continue
-        places[inum] = Place(path, Netns(inum, f"{printable(comm)}:{pid}"))
+        first[inum] = pid
+    taken = {place.netns.name for place in known.values()}
+    places: dict[int, Place] = {}
+    for inum, pid in first.items():
+        name = _name_of(pid, engines)
+        if name is None:
+            continue
+        name = printable(name)
+        if name in taken:
+            name = f"{name}:{pid}"
+        taken.add(name)
+        places[inum] = Place(f"/proc/{pid}/ns/net", Netns(inum, name))
+    for inum, entry in _files(netns.RUN_DOCKER_NETNS).items():
+        if inum not in known and inum not in places:  # nobody is in it just now
+            places[inum] = Place(str(entry), Netns(inum, printable(entry.name)))
     return places
+
+
+def _is_pause(pid: int) -> bool:
+    """Whether it only holds the namespaces of a pod for the containers that are meant."""
+    try:
+        return _comm(pid) == "pause"
+    except OSError:
+        return True
+
+
+def _name_of(pid: int, engines: Engines) -> str | None:
+    """Its container's name, its systemd service, or what the process itself is called."""
+    try:
+        cgroup = Path(f"/proc/{pid}/cgroup").read_text(errors="replace")
+        container = container_of(cgroup)
+        if container is not None:
+            return engines.name(container)
+        return unit_of(cgroup) or f"{_comm(pid)}:{pid}"
+    except OSError:  # it ended
+        return None
+
+
+def _comm(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text(errors="replace").rstrip("\n")
 
 
 def path_of(netns_: Netns) -> str | None:

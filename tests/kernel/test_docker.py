@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A real Docker Engine: its containers are called what Docker calls them.
+
+What is expected comes from ``docker inspect``. The image is a busybox, made here: no registry.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kernel.conftest import HOUSE, IN_A_GUEST, TIMEOUT_S, Trace, path_of, skbtrace
+from tests.vm.peer import DOCKER
+
+THERE = IN_A_GUEST and "apparmor=0" in Path("/proc/cmdline").read_text().split()
+
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.skipif(not THERE, reason="an engine wants a guest of its own, with apparmor=0"),
+]
+
+MODULES = "overlay br_netfilter xt_MASQUERADE xt_conntrack xt_addrtype veth bridge"
+RUN = {
+    "web": ("-p", "8088:80"),
+    "db": (),
+    "side": ("--network", "container:web"),
+    "hosted": ("--network", "host"),
+    "api": ("--network", "back"),
+}
+"""Container → how it is started."""
+
+
+class Engine:
+    """A Docker Engine that runs for these tests."""
+
+    def __init__(self, folder: Path) -> None:
+        tree = DOCKER.tree
+        self._environment = {
+            **os.environ,
+            "PATH": f"{tree}/usr/sbin:{tree}/usr/bin:{os.environ['PATH']}:/usr/sbin:/sbin",
+        }
+        data = folder / "data"
+        data.mkdir()
+        subprocess.run(["modprobe", "-a", *MODULES.split()], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", data], check=True)
+        self.log = folder / "dockerd.log"
+        with self.log.open("w") as log:
+            self._process = subprocess.Popen(
+                ["dockerd", "--data-root", str(data), "--pidfile", str(folder / "pid")],
+                env=self._environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def wait(self) -> None:
+        """Until it answers."""
+        until = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < until and self._process.poll() is None:
+            if self.run("info", check=False).returncode == 0:
+                return
+            time.sleep(1)
+        raise AssertionError(self.log.read_text()[-3000:])
+
+    def run(self, *words: str, check: bool = True, **options: Any) -> Any:
+        """Run a docker command."""
+        done = subprocess.run(
+            ["docker", *words],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+            **options,
+        )
+        assert done.returncode == 0 or not check, done.stderr
+        return done
+
+    def inspect(self, container: str) -> dict[str, Any]:
+        """What Docker says about a container."""
+        (told,) = json.loads(self.run("inspect", container).stdout)
+        return dict(told)
+
+    def address(self, container: str) -> str:
+        """Its one IPv4 address."""
+        (network,) = self.inspect(container)["NetworkSettings"]["Networks"].values()
+        return str(network["IPAddress"])
+
+    def image(self, folder: Path) -> None:
+        """A busybox with the few names that are called."""
+        (folder / "bin").mkdir(parents=True)
+        shutil.copy("/bin/busybox", folder / "bin")
+        for name in ("sh", "sleep", "ping"):
+            (folder / "bin" / name).symlink_to("busybox")
+        with subprocess.Popen(["tar", "-C", folder, "-c", "."], stdout=subprocess.PIPE) as tar:
+            self.run("import", "-", "busybox", stdin=tar.stdout)
+
+    def stop(self) -> None:
+        """Take everything down."""
+        self.run("rm", "-f", *RUN, "www", check=False)
+        self.run("network", "rm", "back", check=False)
+        self._process.terminate()
+        self._process.wait(TIMEOUT_S)
+        subprocess.run(["ip", "link", "del", "docker0"], check=True)
+        subprocess.run(["nft", "flush", "ruleset"], check=True)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """Five containers: on docker0, in another's namespace, on the host's, on a network of users."""
+    assert DOCKER.is_there, "Docker is not there: python3 -m tests.vm fetch"
+    folder = tmp_path_factory.mktemp("docker")
+    one = Engine(folder)
+    try:
+        one.wait()
+        one.image(folder / "image")
+        one.run("network", "create", "back")
+        for name, how in RUN.items():
+            one.run("run", "-d", "--name", name, *how, "busybox", "/bin/sleep", "3600")
+        yield one
+    finally:
+        one.stop()
+
+
+def traced(path: Path, bridge: str, *command: str, environment: dict[str, str]) -> Trace:
+    skbtrace(
+        *("--topology", bridge, "--layers", "transport,socket", "-q", "-f", "-w", str(path)),
+        *("--", *command),
+        env=environment,
+    )
+    return Trace(path)
+
+
+def ping(engine: Engine, path: Path, bridge: str, sender: str, to: str) -> Trace:
+    """Three echo requests out of a container."""
+    docker = engine._environment
+    return traced(path, bridge, "docker", "exec", sender, "ping", "-c", "3", to, environment=docker)
+
+
+def test_every_hop_between_two_containers_is_called_as_docker_calls_it(
+    engine: Engine, tmp_path: Path
+) -> None:
+    web, db = engine.address("web"), engine.address("db")
+    trace = ping(engine, tmp_path / "t.json", "docker0", "web", db)
+    requests = trace.of("icmp", web, icmp_type=8)
+    assert len(requests) == 3
+    for request in requests:
+        path = [name for name in path_of(request) if "/" in name]
+        assert path[0] == "veth_xmit web/eth0"
+        assert path[-1] == "icmp_rcv db/eth0"
+        netnses = list(dict.fromkeys(name.split()[1].split("/")[0] for name in path))
+        assert netnses == ["web", "host", "db"]
+
+
+def test_the_topology_is_what_docker_inspect_says(engine: Engine, tmp_path: Path) -> None:
+    trace = ping(engine, tmp_path / "t.json", "docker0", "db", engine.address("web"))
+    topology = trace.capture.topology
+    assert topology is not None
+    found = {d.netns.name: address for d, address in topology.addresses if "." in address}
+    assert found == {
+        "host": f"{engine.inspect('web')['NetworkSettings']['Gateway']}/16",
+        "web": f"{engine.address('web')}/16",
+        "db": f"{engine.address('db')}/16",
+    }
+
+
+def test_a_network_of_the_users_own(engine: Engine, tmp_path: Path) -> None:
+    (network,) = json.loads(engine.run("network", "inspect", "back").stdout)
+    bridge = f"br-{network['Id'][:12]}"
+    gateway = network["IPAM"]["Config"][0]["Gateway"]
+    trace = ping(engine, tmp_path / "t.json", bridge, "api", gateway)
+    requests = trace.of("icmp", engine.address("api"), icmp_type=8)
+    assert len(requests) == 3
+    assert all(path_of(r)[0] == "veth_xmit api/eth0" for r in requests)
+    assert all(f"icmp_rcv host/{bridge}" in path_of(r) for r in requests)
+
+
+def test_a_container_that_is_renamed(engine: Engine, tmp_path: Path) -> None:
+    engine.run("rename", "web", "www")
+    try:
+        trace = ping(engine, tmp_path / "t.json", "docker0", "db", engine.address("www"))
+    finally:
+        engine.run("rename", "www", "web")
+    names = {path_of(j)[-2].split()[-1] for j in trace.of("icmp", icmp_type=8)}
+    assert names == {"www/eth0"}
+
+
+def test_containers_that_share_a_namespace_are_called_by_its_owner(engine: Engine) -> None:
+    told = subprocess.check_output(
+        [
+            sys.executable,
+            "-c",
+            "from tracer.topology.names import Names\n"
+            "print(*sorted(p.netns.name for p in Names().places().values()))",
+        ],
+        cwd=HOUSE,
+        text=True,
+    )
+    assert {"host", "web", "db", "api"} <= set(told.split())
+    assert not {"side", "hosted"} & set(told.split())  # they have no namespace of their own

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Container engines of this host: whose container a process is in, and what that one is called.
+
+A process's control group tells the container's id, without asking anybody. The engine is asked for
+its name; Docker and Podman speak the same API over a Unix socket. An engine that is not there, is
+slow or answers nonsense costs names, never the trace. This module knows nothing of namespaces.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+from collections.abc import Callable, Iterable
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+SOCKETS = (Path("/run/docker.sock"), Path("/run/podman/podman.sock"))
+ANSWER_S = 1.0
+"""An engine that takes longer is not asked again for a while."""
+AGAIN_S = 30.0
+
+_SHORT = 12  # characters of an id, as engines show it
+# A folder named by the id (cgroupfs), or docker-ID.scope and its like (systemd). Podman's monitor,
+# libpod-conmon-ID.scope, is not in the container.
+_CONTAINER = re.compile(
+    r"/(?:(?:docker|libpod|cri-containerd|crio|nerdctl)-)?(?P<id>[0-9a-f]{64})(?:\.scope)?(?:/|$)"
+)
+_UNIT = re.compile(r"^/system\.slice/(?:[^/]+/)*?(?P<unit>[^/]+)\.service(?:/|$)")
+
+
+def container_of(cgroup: str) -> str | None:
+    """Return the id (64 hexadecimal digits) of the container, from the text of /proc/PID/cgroup."""
+    found = [m["id"] for m in map(_CONTAINER.search, _paths(cgroup)) if m is not None]
+    return found[0] if found else None
+
+
+def unit_of(cgroup: str) -> str | None:
+    """Return the host's systemd service, as ``web``, from the text of /proc/PID/cgroup.
+
+    Not a user's: what he starts by hand is all in one.
+    """
+    found = [m["unit"] for m in map(_UNIT.search, _paths(cgroup)) if m is not None]
+    return found[0] if found else None
+
+
+def _paths(cgroup: str) -> list[str]:
+    # hierarchy:controllers:path; a path may hold colons
+    return [line.split(":", 2)[2] for line in cgroup.splitlines() if line.count(":") >= 2]
+
+
+class Engines:
+    """What containers are called, by id. ``clock`` counts seconds."""
+
+    def __init__(
+        self,
+        sockets: Iterable[Path] = SOCKETS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._asked_at = dict.fromkeys(sockets, float("-inf"))
+        self._names: dict[str, str] = {}
+
+    def name(self, container: str) -> str:
+        """Return its name, or the first 12 digits of its id if no engine tells. Raises nothing."""
+        if container not in self._names:
+            self._ask()
+        return self._names.get(container, container[:_SHORT])
+
+    def forget(self) -> None:
+        """Ask again when a name is next wanted: containers can be renamed."""
+        self._names.clear()
+        self._asked_at = dict.fromkeys(self._asked_at, float("-inf"))
+
+    def _ask(self) -> None:
+        for path, asked_at in self._asked_at.items():
+            now = self._clock()
+            if now - asked_at < AGAIN_S or not path.exists():
+                continue
+            self._asked_at[path] = now
+            try:
+                found = containers(path)
+            except (OSError, HTTPException, ValueError):
+                continue
+            self._names |= found
+            self._asked_at[path] = now - AGAIN_S + ANSWER_S
+
+
+class _Connection(HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=ANSWER_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def containers(path: Path) -> dict[str, str]:
+    """Return id → name of the running containers of the engine that listens there.
+
+    Raises OSError (no answer in time, too), HTTPException, and ValueError if that is no engine.
+    """
+    connection = _Connection(path)
+    try:
+        connection.request("GET", "/containers/json")
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise ValueError(f"{path} answers {answer.status}")
+        told = json.loads(answer.read())
+    finally:
+        connection.close()
+    try:
+        return {each["Id"]: each["Names"][0].removeprefix("/") for each in told}
+    except (TypeError, KeyError, IndexError, AttributeError) as error:
+        raise ValueError(f"{path} does not list containers") from error
