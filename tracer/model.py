@@ -320,6 +320,8 @@ class Topology:
     """The far ends of the ports' veth pairs, usually in other namespaces."""
     addresses: tuple[tuple[Device, str], ...] = ()
     """Every address on the bridge and the ends, as ``172.17.0.2/16``."""
+    pairs: tuple[tuple[Device, Device], ...] = ()
+    """The veth pairs: a bridge's port comes first."""
 
 
 @dataclass(frozen=True, slots=True)

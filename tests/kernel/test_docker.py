@@ -172,6 +172,16 @@ def test_the_topology_is_what_docker_inspect_says(engine: Engine, tmp_path: Path
     }
 
 
+def test_topo_draws_what_docker_inspect_says(engine: Engine) -> None:
+    drawn = skbtrace("topo", "docker0", env={**os.environ, "COLUMNS": "100"}).stdout
+    for container in ("web", "db"):
+        assert f"{container}/eth0  {engine.address(container)}/16" in drawn
+    every = [json.loads(line) for line in skbtrace("topo", "--json").stdout.splitlines()]
+    joined = {t["name"]: {p["other"]["netns"] for p in t["pairs"]} for t in every}
+    (network,) = json.loads(engine.run("network", "inspect", "back").stdout)
+    assert joined == {"docker0": {"web", "db"}, f"br-{network['Id'][:12]}": {"api"}}
+
+
 def test_a_network_of_the_users_own(engine: Engine, tmp_path: Path) -> None:
     (network,) = json.loads(engine.run("network", "inspect", "back").stdout)
     bridge = f"br-{network['Id'][:12]}"

@@ -38,6 +38,7 @@ MASKS = (
     (re.compile(r"(?<!\.)\n  (?=[a-z0-9])"), " "),  # a sentence that was too long for its line
     (re.compile(r"\b\d+(\.\d+)?(ms|s)?\b"), "N"),
     (re.compile(r"\bN (us|ms|s)\b"), "N us"),
+    (re.compile(r"\bN>N\b"), "N"),  # whether it went on on another CPU
     (re.compile(r" +"), " "),
 )
 

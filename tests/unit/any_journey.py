@@ -172,6 +172,7 @@ topologies = st.builds(
     ports=st.lists(devices, max_size=2).map(tuple),
     ends=st.lists(devices, max_size=2).map(tuple),
     addresses=st.lists(st.tuples(devices, names), max_size=2).map(tuple),
+    pairs=st.lists(st.tuples(devices, devices), max_size=2).map(tuple),
 )
 
 

@@ -557,6 +557,7 @@ CAPTURE = Capture(
         ports=(VETHC1, VETHC2),
         ends=(ETH0_C1, ETH0_C2),
         addresses=((DOCKER0, "172.17.0.1/16"), (ETH0_C1, C1_IP + "/16"), (ETH0_C2, C2_IP + "/16")),
+        pairs=((VETHC1, ETH0_C1), (VETHC2, ETH0_C2)),
     ),
     tool="skbtrace 0.1.0",
     cpus=2,

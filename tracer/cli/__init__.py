@@ -18,6 +18,7 @@ from tracer.errors import FAILURE, USAGE, SkbtraceError
 COMMANDS = {
     "show": ("tracer.cli.show:show", "Print the journeys of a trace file."),
     "lab": ("tracer.cli.lab:lab", "Build a network to look at, take it down."),
+    "topo": ("tracer.cli.topo:topo", "Draw a bridge or a lab, and who is joined with whom."),
     "probes": ("tracer.cli.probes:probes", "List the kernel functions that are probed."),
     "schema": ("tracer.cli.schema:schema", "Print the JSON Schema of the trace file."),
     "doctor": ("tracer.cli.doctor:doctor", "Say whether this host can trace, and what it lacks."),

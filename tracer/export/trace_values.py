@@ -195,6 +195,10 @@ class Values:
             addresses=tuple(
                 (self._device(a), text(a, "address")) for a in objects(members, "addresses")
             ),
+            pairs=tuple(
+                (self._device(an_object(p, "one")), self._device(an_object(p, "other")))
+                for p in objects(members, "pairs")
+            ),
         )
 
 

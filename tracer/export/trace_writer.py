@@ -260,7 +260,7 @@ def header(capture: Capture) -> dict[str, object]:
             "monotonic_ns": str(capture.monotonic_ns),
             "realtime_ns": str(capture.realtime_ns),
         },
-        "topology": None if capture.topology is None else _topology(capture.topology),
+        "topology": None if capture.topology is None else topology_members(capture.topology),
         "probes": {
             "attached": list(capture.attached),
             "missing": [p.function for p in capture.missing],
@@ -289,7 +289,8 @@ def footer(summary: Summary) -> dict[str, object]:
     }
 
 
-def _topology(topology: Topology) -> dict[str, object]:
+def topology_members(topology: Topology) -> dict[str, object]:
+    """Return what the header says of a topology."""
     return {
         "name": topology.name,
         "built": topology.built,
@@ -297,6 +298,7 @@ def _topology(topology: Topology) -> dict[str, object]:
         "ports": [_device(d) for d in topology.ports],
         "ends": [_device(d) for d in topology.ends],
         "addresses": [{**_device(d), "address": address} for d, address in topology.addresses],
+        "pairs": [{"one": _device(one), "other": _device(far)} for one, far in topology.pairs],
     }
 
 

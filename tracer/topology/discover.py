@@ -70,13 +70,22 @@ def discover_lab(lab: Lab, names: Names) -> Topology:
         ports=tuple(devices[each] for each in others if each.is_port),
         ends=tuple(devices[each] for each in others if not each.is_port),
         addresses=tuple(addresses),
+        pairs=tuple(
+            (devices[one], devices[other])
+            for one, other in (sorted(pair, key=lambda end: not end.is_port) for pair in lab.pairs)
+        ),
     )
+
+
+def bridges() -> list[str]:
+    """Return the names of the bridges in the host's namespace, sorted. Raises OSError."""
+    found = netns.inside(netns.OWN, links.read)
+    return sorted(link.ifname for link in found if link.kind == "bridge")
 
 
 def is_bridge(name: str) -> bool:
     """Whether the host's namespace has a bridge of that name. Raises OSError."""
-    found = netns.inside(netns.OWN, links.read)
-    return any(link.ifname == name and link.kind == "bridge" for link in found)
+    return name in bridges()
 
 
 def everything() -> Topology:
@@ -104,15 +113,22 @@ def _discover(bridge_name: str, names: Names) -> Topology:
     ends = _far_ends(ports, host, places)
 
     addresses = _addresses(host, {bridge.ifindex})
-    for place in dict.fromkeys(place for place, _ in ends):
-        addresses += _addresses(place, {end.ifindex for at, end in ends if at == place})
+    for place in dict.fromkeys(place for _, place, _ in ends):
+        addresses += _addresses(place, {end.ifindex for _, at, end in ends if at == place})
     return Topology(
         name=printable(bridge_name),
         bridge=names.device(host.netns.inum, bridge.ifindex),
         ports=tuple(names.device(host.netns.inum, port.ifindex) for port in ports),
-        ends=tuple(names.device(place.netns.inum, end.ifindex) for place, end in ends),
+        ends=tuple(names.device(place.netns.inum, end.ifindex) for _, place, end in ends),
         addresses=tuple(
             (names.device(inum, ifindex), address) for inum, ifindex, address in addresses
+        ),
+        pairs=tuple(
+            (
+                names.device(host.netns.inum, port.ifindex),
+                names.device(place.netns.inum, end.ifindex),
+            )
+            for port, place, end in ends
         ),
     )
 
@@ -135,7 +151,10 @@ def _bridge(name: str, found: Iterable[Link]) -> Link:
     return link
 
 
-def _far_ends(ports: list[Link], host: Place, places: dict[int, Place]) -> list[tuple[Place, Link]]:
+def _far_ends(
+    ports: list[Link], host: Place, places: dict[int, Place]
+) -> list[tuple[Link, Place, Link]]:
+    """Ports, and where the other end of their veth pair is."""
     nsids = {p.peer_nsid for p in ports if p.kind == "veth" and p.peer_nsid is not None}
     inums: dict[int | None, int] = {None: host.netns.inum}
     if nsids:
@@ -152,7 +171,7 @@ def _far_ends(ports: list[Link], host: Place, places: dict[int, Place]) -> list[
             read[at] = _links_by_index(places[at])
         end = read[at].get(port.peer)
         if end is not None:
-            ends.append((places[at], end))
+            ends.append((port, places[at], end))
     return ends
 
 
