@@ -33,6 +33,8 @@ IN_A_GUEST = (
     and os.environ.get("SKBTRACE_REQUIRE") == "kernel"
 )
 """Whether this is a guest of the kernel tests, which have two network cards on one wire."""
+TRIES = 5
+"""A card's interrupt in the middle of a probe hides what it receives: then it is tried again."""
 NETFILTER = re.compile(
     r"(br_netfilter|(arp|eb|ip6?)_?tables?|(ipt|ip6t|nf|nft|xt)_|x_tables|nfnet)\w*"
 )

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from tests.kernel.send import PIECES, PIECES_PORT
 from tracer.model import Outcome
 
 # -- what a way is made of -------------------------------------------------------------------
@@ -71,6 +72,11 @@ SEGMENT_HANDED_OVER = Condition(
     "(68822bdf76f1, net: generalize skb freeing deferral to per-cpu lists).",
     since=(5, 19),
 )
+SENT_FREED = Condition(
+    "A driver frees what the card has sent by consume_skb; the tracepoint is seen also where its "
+    "interrupt came in the middle of a kprobe, which hides skb_release_head_state.",
+    maybe=True,
+)
 BUSY = Condition(
     "If a process is inside a call on the socket (here: connect, send or close, on the same CPU as "
     "the softirq), the segment waits until the call ends.",
@@ -91,6 +97,9 @@ READ: Way = (
     *given(DATAGRAM_WHOLE, "skb_attempt_defer_free"),
 )
 """The free of a datagram that a process has read."""
+
+SENT: Way = given(SENT_FREED, "skb_release_head_state", "consume_skb")
+"""The free of what a card has sent."""
 
 TCP_READ: Way = (
     *given(SEGMENT_FREED, "skb_release_head_state"),
@@ -228,10 +237,12 @@ class Path:
     """It is the answer to a packet of the same scene."""
 
 
-def echo(identifier: int, at: str, *, reply: bool = False, **more: int | bool) -> Which:
-    """The echo request (or its reply) of ``ping -e IDENTIFIER``."""
+def echo(identifier: int | None, at: str, *, reply: bool = False, **more: int | bool) -> Which:
+    """The echo request (or its reply) of ``ping -e IDENTIFIER``; None: of the only ping."""
     nth, branch = int(more.get("nth", 0)), bool(more.get("branch"))
-    flow = {"proto": "icmp", "icmp_type": 0 if reply else 8, "icmp_id": identifier}
+    flow: dict[str, object] = {"proto": "icmp", "icmp_type": 0 if reply else 8}
+    if identifier is not None:
+        flow["icmp_id"] = identifier
     return Which(flow=flow, at=at, nth=nth, branch=branch)
 
 
@@ -255,9 +266,10 @@ ROWS: dict[int, str] = {
     11: "where tcpdump sees a packet",
     12: "what a packet loses on the way",
     13: "whose namespace",
+    14: "queues",
+    15: "to and from a network card",
     16: "TCP connections",
 }
-"""Row 14, the queues, is in test_docker0.py; row 15, network cards, has tests of its own."""
 
 
 # -- the scenes ------------------------------------------------------------------------------
@@ -271,6 +283,11 @@ class Scene:
     """
 
     lab: str
+    topology: str | None = None
+    """What is traced, if not the lab alone."""
+    cards: bool = False
+    """It wants the guest's two network cards. Their interrupts may come in the middle of a probe:
+    it is captured again until no hit was passed over."""
     script: str
     """What is traced."""
     before: str = ":"
@@ -407,6 +424,31 @@ SCENES: dict[str, Scene] = {
             {IN}router nft -j list ruleset >$F/rules
             """,
     ),
+    "queue": Scene(
+        lab="docker0",
+        before=f"""
+            {knows("c1", "eth0", "172.17.0.3")}
+            {knows("c2", "eth0", "172.17.0.2")}
+            {IN}c1 {PING} 99 172.17.0.3
+            {IN}c1 ethtool -K eth0 tx-udp-segmentation off
+            sysctl -qw net.core.netdev_max_backlog=1
+            """,
+        script=f"{IN}c1 {SEND} pieces docker0",
+        after="sysctl -qw net.core.netdev_max_backlog=1000",
+    ),
+    "card": Scene(
+        lab="docker0",
+        topology="auto",
+        cards=True,
+        before=f"""
+            {knows("c1", "eth0", "172.17.0.1")}
+            {knows("", "docker0", "172.17.0.2")}
+            $HOUSE/demo/nic up
+            {IN}c1 {PING} 99 198.51.100.2
+            """,
+        script=f"{IN}c1 ping -q -c 1 -W 5 198.51.100.2",  # each time with an id of its own
+        after="$HOUSE/demo/nic down",
+    ),
     "loopback": Scene(
         lab="loopback",
         script=f"{IN}alone {PING} 9 127.0.0.1",
@@ -456,9 +498,9 @@ def tcp(flags: str, src: str, port: int, at: str, nth: int = 0) -> Which:
     return Which(flow=flow, at=at, nth=nth)
 
 
-def udp(port: int, at: str) -> Which:
+def udp(port: int, at: str, *, branch: bool = False, nth: int = 0) -> Which:
     """A datagram to that port."""
-    return Which(flow={"proto": "udp", "dport": port}, at=at)
+    return Which(flow={"proto": "udp", "dport": port}, at=at, branch=branch, nth=nth)
 
 
 PATHS: tuple[Path, ...] = (
@@ -1007,6 +1049,112 @@ PATHS: tuple[Path, ...] = (
         ),
         outcome=Outcome.DELIVERED,
         proof="__udp_enqueue_schedule_skb",
+    ),
+    Path(
+        row=14,
+        title="there is room in the input queue of the CPU",
+        scene="queue",
+        which=udp(PIECES_PORT, "c1/eth0", branch=True),
+        way=(
+            "__skb_gso_segment c1/eth0",
+            *_C1_TO_C2,
+            *taken_by("c2/eth0", "udp_rcv"),
+            *FREE,
+        ),
+        outcome=Outcome.DROPPED,
+        proof="kfree_skb",
+    ),
+    Path(
+        row=14,
+        title="there is none",
+        scene="queue",
+        which=udp(PIECES_PORT, "c1/eth0", branch=True, nth=PIECES - 1),
+        way=(
+            "__skb_gso_segment c1/eth0",
+            "veth_xmit c1/eth0",
+            "__dev_forward_skb c1/eth0",
+            "enqueue_to_backlog host/vethc1",
+            *FREE,
+        ),
+        outcome=Outcome.DROPPED,
+        proof="kfree_skb",
+    ),
+    Path(
+        row=15,
+        title="out: through the queueing discipline to the driver",
+        scene="card",
+        which=echo(None, "c1/eth0"),
+        way=(
+            *sent_by("c1/eth0"),
+            *across_veth("c1/eth0", "host/vethc1"),
+            *up_to_bridge("host/vethc1", "host/docker0"),
+            "ip_rcv_core host/docker0",
+            *hook("PRE_ROUTING host/docker0"),
+            "ip_forward host/docker0",
+            *given(SELINUX, "nf_hook_slow ipv4 FORWARD accept host/docker0"),
+            "ip_output host/docker0",
+            *hook("POST_ROUTING host/eth0", "nft_do_chain ipv4 demo-nic/out accept"),
+            "ip_finish_output2 host/eth0",
+            "__dev_queue_xmit host/eth0",
+            "net_dev_start_xmit host/eth0",
+            *SENT,
+        ),
+        outcome=Outcome.TRANSMITTED,
+        proof="net_dev_start_xmit",
+        changes=(
+            ("nf_hook_slow ipv4 PRE_ROUTING accept host/docker0", "ct - -> new"),
+            ("ip_forward host/docker0", "ttl 64 -> 63"),
+            ("nft_do_chain ipv4 demo-nic/out accept host/eth0", "src 172.17.0.2 -> 198.51.100.1"),
+        ),
+    ),
+    Path(
+        row=15,
+        title="in: from the other card's driver, through NAPI and GRO, with no input queue",
+        scene="card",
+        which=echo(None, "outside/eth1"),
+        way=(
+            "napi_gro_receive outside/eth1",
+            "__netif_receive_skb_core outside/eth1",
+            *taken_by("outside/eth1", "icmp_rcv"),
+            *FREE,
+        ),
+        outcome=Outcome.CONSUMED,
+        proof="icmp_rcv",
+    ),
+    Path(
+        row=15,
+        title="the reply: in by the first card, its address put right, and on to the container",
+        scene="card",
+        which=echo(None, "host/eth0", reply=True),
+        way=(
+            "napi_gro_receive host/eth0",
+            "__netif_receive_skb_core host/eth0",
+            "ip_rcv_core host/eth0",
+            *hook("PRE_ROUTING host/eth0"),
+            "ip_forward host/eth0",
+            *given(SELINUX, "nf_hook_slow ipv4 FORWARD accept host/eth0"),
+            "ip_output host/eth0",
+            *hook("POST_ROUTING host/docker0"),
+            "ip_finish_output2 host/docker0",
+            "__dev_queue_xmit host/docker0",
+            *out_of_bridge("host/docker0", "host/vethc1"),
+            *across_veth("host/vethc1", "c1/eth0"),
+            *echo_reply_taken("c1/eth0"),
+            *FREE,
+        ),
+        outcome=Outcome.DELIVERED,
+        proof="__sock_queue_rcv_skb",
+        changes=(
+            ("nf_hook_slow ipv4 PRE_ROUTING accept host/eth0", "ct - -> established_reply"),
+            (
+                "nf_hook_slow ipv4 PRE_ROUTING accept host/eth0",
+                "dst 198.51.100.1 -> 172.17.0.2",
+            ),
+            ("ip_forward host/eth0", "ttl 64 -> 63"),
+            ("__dev_forward_skb host/vethc1", "ct established_reply -> -"),
+        ),
+        branches=1,
+        answers=True,
     ),
     Path(
         row=16,

@@ -18,6 +18,7 @@ from pathlib import Path
 from tracer.topology import netns
 from tracer.topology.spec import LABS, Interface, Lab
 
+PIECES, PIECES_PORT = 6, 9
 UDP_PORT, TCP_PORT, LOSSY_PORT = 5005, 8000, 8001
 MARK, PRIORITY, TC_INDEX, CLASSID = 0x7, 3, 5, 0x10007
 CGROUP = Path("/tmp/net_cls/sender")
@@ -63,6 +64,14 @@ def connected(lab: Lab, port: int) -> tuple[socket.socket, socket.socket]:
         server, _ = listener.accept()
         server.settimeout(LIMIT_S)
         return client, server
+
+
+def pieces(lab: Lab) -> None:
+    """PIECES datagrams in one call: the driver is given all of them at once."""
+    udp_segment = 103  # include/uapi/linux/udp.h
+    with socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.setsockopt(socket.IPPROTO_UDP, udp_segment, 100)
+        client.sendto(bytes(100 * PIECES), (lab.server.ip, PIECES_PORT))
 
 
 def connection(lab: Lab) -> None:
@@ -138,6 +147,6 @@ def until(true: Callable[[], bool]) -> None:
 
 
 if __name__ == "__main__":
-    {each.__name__: each for each in (datagram, marked, connection, published, lost)}[sys.argv[1]](
-        LABS[sys.argv[2]]
-    )
+    {each.__name__: each for each in (datagram, marked, pieces, connection, published, lost)}[
+        sys.argv[1]
+    ](LABS[sys.argv[2]])

@@ -11,7 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.conftest import C1, C1_IP, HOUSE, IN_A_GUEST, KERNEL, Trace, path_of, skbtrace
+from tests.kernel.conftest import (
+    C1,
+    C1_IP,
+    HOUSE,
+    IN_A_GUEST,
+    KERNEL,
+    TRIES,
+    Trace,
+    path_of,
+    skbtrace,
+)
 from tracer.model import Change, Journey, Outcome, Segment
 from tracer.probes import FREES
 
@@ -20,8 +30,6 @@ pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("lab")]
 HERE, THERE = "198.51.100.1", "198.51.100.2"
 PINGS = 7
 PORT, DATA = 8004, 150_000
-TRIES = 5
-"""A card's interrupt in the middle of a probe hides what it receives: then it is tried again."""
 
 
 class Wire(Trace):
