@@ -24,6 +24,7 @@ from tests.kernel.paths import (
 from tracer.model import Hop, Journey, Outcome
 from tracer.probes import DEFAULT_LAYERS, PROBES
 from tracer.view.facts import change_words, verdict_words
+from tracer.view.tree import families
 
 pytestmark = pytest.mark.kernel
 
@@ -255,6 +256,8 @@ def test_what_was_sent_again(stage: Stage) -> None:
     again = [j for j in sent if [r.kind for r in j.references] == ["repeats"]]
     assert len(again) == counted == len(sent) - 1 > 0
     assert sent[0].outcome is Outcome.DROPPED
+    (family,) = [f for f in families(lambda: trace.journeys) if f[0][1].id == sent[0].id]
+    assert [j.id for _, j in family] == [j.id for j in sent]  # a tree
     arrived = [j for j in sent if any(h.function == "tcp_v4_do_rcv" for h in j.hops)]
     assert arrived == sent[-1:]
     assert {told(h) for j in sent for h in j.hops if h.function == "nft_do_chain"} >= {

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.unit.journeys import REQUEST
 from tracer.errors import TraceFileError
-from tracer.model import Journey
+from tracer.model import Journey, Reference
 from tracer.view.tree import families
 
 
@@ -27,6 +27,18 @@ def shown(*journeys: Journey) -> list[str]:
 
 def test_a_branch_stands_below_its_parent_whichever_ended_first() -> None:
     assert shown(packet("2", "1"), packet("1"), packet("3", "1")) == ["1 .2 .3"]
+
+
+def test_a_segment_that_is_sent_again_stands_below_the_first() -> None:
+    def again(name: str, of: str) -> Journey:
+        return packet(name)._replace(references=(Reference("repeats", of, 5),))
+
+    answer = packet("4")._replace(references=(Reference("answers", "1", 5),))
+    assert shown(packet("1"), again("2", "1"), packet("5", "2"), again("3", "1"), answer) == [
+        "1 .2 ..5 .3",
+        "4",
+    ]
+    assert shown(again("2", "1")) == ["2"]
 
 
 def test_branches_of_branches_go_on_to_the_right() -> None:

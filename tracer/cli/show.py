@@ -33,8 +33,8 @@ Examples:
 def show(file: str, color: str, ascii_only: bool) -> None:
     """Print the journeys in trace FILE; - is standard input.
 
-    Clones, copies and segments stand below the packet they were made from; from a pipe journeys
-    come as they ended.
+    Clones, copies and segments stand below the packet they were made from, and what TCP sent
+    again below the first of it; from a pipe journeys come as they ended.
 
     What the trace says of itself (kernel, probes, losses) goes to standard error.
     """
