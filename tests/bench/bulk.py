@@ -130,6 +130,7 @@ def read(path: Path, mss: int) -> Told:
     """Read the trace, journey by journey: it may be large."""
     told = Told()
     sent: dict[tuple[object, ...], list[tuple[int, int, int]]] = {}
+    ends: set[tuple[object, ...]] = set()
     with path.open("rb") as stream:
         reader = TraceReader(stream, path.name)
         for journey in reader:
@@ -152,9 +153,13 @@ def read(path: Path, mss: int) -> Told:
             if data > 0:
                 key = (flow.src, flow.sport, flow.dport)
                 sent.setdefault(key, []).append((journey.start_ns, flow.tcp_seq or 0, data))
+            elif {"S", "F"} & set(flow.tcp_flags or ""):  # no data, but sent again like data
+                end = (flow.src, flow.sport, flow.dport, flow.tcp_flags, flow.tcp_seq)
+                told.repeats += end in ends
+                ends.add(end)
         assert reader.summary is not None
         told.lost = reader.summary.lost
-    told.repeats = sum(repeated(data, mss) for data in sent.values())
+    told.repeats += sum(repeated(data, mss) for data in sent.values())
     return told
 
 
