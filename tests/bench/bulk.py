@@ -17,7 +17,7 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tracer.export.trace_reader import TraceReader
 from tracer.model import Hop, Journey, Outcome
@@ -129,8 +129,7 @@ class Told:
 def read(path: Path, mss: int) -> Told:
     """Read the trace, journey by journey: it may be large."""
     told = Told()
-    sent: dict[tuple[object, ...], list[tuple[int, int, int]]] = {}
-    ends: set[tuple[object, ...]] = set()
+    sent: dict[tuple[object, ...], list[Sent]] = {}
     with path.open("rb") as stream:
         reader = TraceReader(stream, path.name)
         for journey in reader:
@@ -150,28 +149,37 @@ def read(path: Path, mss: int) -> Told:
             told.mixed += is_mixed(journey)
             data = payload(journey)
             told.segments += max(1, -(-data // mss))
-            if data > 0:
+            marks = len({"S", "F"} & set(flow.tcp_flags or ""))
+            if data + marks:
                 key = (flow.src, flow.sport, flow.dport)
-                sent.setdefault(key, []).append((journey.start_ns, flow.tcp_seq or 0, data))
-            elif {"S", "F"} & set(flow.tcp_flags or ""):  # no data, but sent again like data
-                end = (flow.src, flow.sport, flow.dport, flow.tcp_flags, flow.tcp_seq)
-                told.repeats += end in ends
-                ends.add(end)
+                packet = Sent(journey.start_ns, flow.tcp_seq or 0, data, marks)
+                sent.setdefault(key, []).append(packet)
         assert reader.summary is not None
         told.lost = reader.summary.lost
-    told.repeats += sum(repeated(data, mss) for data in sent.values())
+    told.repeats += sum(repeated(packets, mss) for packets in sent.values())
     return told
 
 
-def repeated(sent: list[tuple[int, int, int]], mss: int) -> int:
-    """Segments of (time, sequence number, bytes of data) that lie before the furthest byte."""
+class Sent(NamedTuple):
+    """What a segment takes of the sequence numbers: bytes of data, and one for SYN and for FIN."""
+
+    start_ns: int
+    seq: int
+    data: int
+    marks: int
+
+
+def repeated(sent: list[Sent], mss: int) -> int:
+    """Segments that lie before what was furthest when they were sent, as TCP counts them: a FIN or
+    SYN is in the segment of the data, or one of its own.
+    """
     count = 0
-    _, first, _ = min(sent)
-    furthest = first
-    for _, start, data in sorted(sent):
-        again = min(data, (furthest - start + 2**31) % 2**32 - 2**31)
-        count += max(0, -(-again // mss))
-        furthest += max(0, data - max(0, again) if again >= 0 else data - again)
+    furthest = min(sent).seq
+    for packet in sorted(sent):
+        old = (furthest - packet.seq + 2**31) % 2**32 - 2**31
+        if old > 0:
+            count += max(1, -(-min(packet.data, old) // mss))
+        furthest += max(0, packet.data + packet.marks - old)
     return count
 
 
