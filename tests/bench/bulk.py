@@ -30,6 +30,8 @@ PORT = 5201
 MSS = 1448
 HOUSE = Path(__file__).parents[2]
 ETHERNET = 14
+TCP_HEADERS = 20 + 32
+SACK_MOST = 28
 DEVICES = (("vethc1", None), ("vethc2", None), ("eth0", C1), ("eth0", C2))
 AT_DRIVER = frozenset({"veth_xmit", "__dev_forward_skb", "__dev_queue_xmit", "__skb_gso_segment"})
 AT_TRANSPORT = frozenset({"tcp_v4_rcv", "tcp_v4_do_rcv", "tcp_add_backlog", "tcp_conn_request"})
@@ -87,13 +89,13 @@ def network_length(hop: Hop) -> int:
     return hop.len + 20 if hop.function in AT_TRANSPORT else hop.len
 
 
-def payload(journey: Journey) -> int:
-    """Bytes of data of a TCP packet, whose header has time stamps if it is not a SYN. What is left
-    then may still be a SACK option: data that ends in so few bytes has PSH.
+def payload(journey: Journey) -> tuple[int, bool]:
+    """Bytes of data of a TCP packet, whose header has time stamps if it is not a SYN; and whether
+    it is sure that they are not a SACK option.
     """
     flags = journey.flow.tcp_flags or ""
-    rest = network_length(journey.hops[0]) - 52
-    return 0 if "S" in flags or ("P" not in flags and rest <= 28) else rest
+    rest = 0 if "S" in flags else network_length(journey.hops[0]) - TCP_HEADERS
+    return rest, "P" in flags or rest > SACK_MOST
 
 
 def is_mixed(journey: Journey) -> bool:
@@ -147,12 +149,12 @@ def read(path: Path, mss: int) -> Told:
             if flow.proto != "tcp" or journey.parent is not None:
                 continue
             told.mixed += is_mixed(journey)
-            data = payload(journey)
+            data, sure = payload(journey)
             told.segments += max(1, -(-data // mss))
             marks = len({"S", "F"} & set(flow.tcp_flags or ""))
             if data + marks:
                 key = (flow.src, flow.sport, flow.dport)
-                packet = Sent(journey.start_ns, flow.tcp_seq or 0, data, marks)
+                packet = Sent(journey.start_ns, flow.tcp_seq or 0, data, marks, sure)
                 sent.setdefault(key, []).append(packet)
         assert reader.summary is not None
         told.lost = reader.summary.lost
@@ -167,6 +169,8 @@ class Sent(NamedTuple):
     seq: int
     data: int
     marks: int
+    sure: bool = True
+    """Otherwise it has data only if it is sent again: an ACK is sent at the furthest."""
 
 
 def repeated(sent: list[Sent], mss: int) -> int:
@@ -177,6 +181,8 @@ def repeated(sent: list[Sent], mss: int) -> int:
     furthest = min(sent).seq
     for packet in sorted(sent):
         old = (furthest - packet.seq + 2**31) % 2**32 - 2**31
+        if old <= 0 and not packet.sure and not packet.marks:
+            continue
         if old > 0:
             count += max(1, -(-min(packet.data, old) // mss))
         furthest += max(0, packet.data + packet.marks - old)

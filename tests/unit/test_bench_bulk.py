@@ -22,10 +22,12 @@ MSS = 1000
         ([(8, 500, 1), (508, 0, 1)], 1),  # a FIN that was with data, without it
         ([(8, 500, 0), (508, 0, 1), (8, 500, 1)], 1),  # and one that joined it
         ([(8, 1000, 1), (8, 1000, 1)], 1),
+        ([(8, 4024, 0, True), (4008, 24, 0, False)], 1),  # a probe of so few bytes has no PSH
+        ([(8, 500, 0, True), (508, 12, 0, False), (508, 500, 0, True)], 0),  # an ACK with SACK
         ([(2**32 - 500, 1000, 0), (500, 1000, 0), (2**32 - 500, 1000, 0)], 1),
     ],
 )
 def test_a_segment_before_the_furthest_is_sent_again(
-    packets: list[tuple[int, int, int]], again: int
+    packets: list[tuple[int, int, int] | tuple[int, int, int, bool]], again: int
 ) -> None:
     assert repeated([Sent(at, *packet) for at, packet in enumerate(packets)], MSS) == again
