@@ -306,6 +306,70 @@ class ProbePlace(NamedTuple):
     why_missing: str | None = None
 
 
+class Port(NamedTuple):
+    """A bridge's port and what it lets through."""
+
+    device: Device
+    state: str
+    """``disabled``, ``listening``, ``learning``, ``forwarding`` or ``blocking``
+    (BR_STATE_* of linux/if_bridge.h)."""
+    isolated: bool = False
+    hairpin: bool = False
+    learning: bool = True
+    flood: bool = True
+    """Unicast frames for an address that is not in the forwarding table leave by it, too."""
+    vlans: tuple[int, ...] = ()
+    """Only where the bridge filters VLANs."""
+    pvid: int | None = None
+
+
+class Forwarding(NamedTuple):
+    """An entry of a bridge's forwarding table."""
+
+    mac: str
+    device: Device
+    """The port it leads to; for a local one also the bridge itself."""
+    vlan: int | None = None
+    local: bool = False
+    """The address of the bridge or of a port: such frames go up into the host's stack."""
+
+
+class Route(NamedTuple):
+    """A route of a namespace's tables ``local`` and ``main``. Policy rules are not looked at."""
+
+    netns: Netns
+    type: str
+    """``unicast``, ``local``, ``broadcast``, ``blackhole``, ``unreachable`` or ``prohibit``."""
+    dst: str
+    """With prefix length; ``0.0.0.0/0`` or ``::/0`` for a default route."""
+    gateway: str | None = None
+    device: Device | None = None
+    metric: int = 0
+
+
+class Rewrite(NamedTuple):
+    """A rule of netfilter that changes addresses. What it matches is None where it does not care;
+    a leading ``!`` means: anything but that."""
+
+    netns: Netns
+    hook: str
+    """As in ``Verdict``."""
+    kind: str
+    """``dnat``, ``snat``, ``masquerade`` or ``redirect``."""
+    to: str | None = None
+    """``172.17.0.2:80``, ``:8080``, ``172.17.0.2``; None for masquerade."""
+    proto: str | None = None
+    src: str | None = None
+    """An address or a network."""
+    dst: str | None = None
+    dport: str | None = None
+    """A port or a range, ``8088`` or ``8000-8010``."""
+    iifname: str | None = None
+    oifname: str | None = None
+    rule: str = ""
+    """As the tool that listed it writes it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Topology:
     """What the trace is about: the bridge, its namespaces and their devices."""
@@ -322,6 +386,22 @@ class Topology:
     """Every address on the bridge and the ends, as ``172.17.0.2/16``."""
     pairs: tuple[tuple[Device, Device], ...] = ()
     """The veth pairs: a bridge's port comes first."""
+    others: tuple[Device, ...] = ()
+    """The other devices of the ends' namespaces: lo, an end on another bridge."""
+    uplinks: tuple[Device, ...] = ()
+    """Devices of the bridge's namespace, but the bridge, that a route with a gateway leads out by."""
+    macs: tuple[tuple[Device, str], ...] = ()
+    down: tuple[Device, ...] = ()
+    """Devices that are not up."""
+    states: tuple[Port, ...] = ()
+    """Of every port."""
+    fdb: tuple[Forwarding, ...] = ()
+    routes: tuple[Route, ...] = ()
+    """Of the bridge's namespace and of the ends'."""
+    rewrites: tuple[Rewrite, ...] = ()
+    """Of the same namespaces."""
+    forwards: tuple[Netns, ...] = ()
+    """The namespaces of these in which IPv4 is forwarded (ip_forward)."""
 
 
 @dataclass(frozen=True, slots=True)
