@@ -63,7 +63,8 @@ struct live {
 	__u32 alive;  /* 0: ended */
 	__u32 arg;    /* of the last hop */
 	__u32 count;  /* before it came: drops of its listener, packets of its packet socket */
-	__u32 routed; /* 1: it has not been at a device yet, the one above is its route's */
+	__u16 routed; /* 1: it has not been at a device yet, the one above is its route's */
+	__u16 beside; /* 1: it has only been at devices that lead to those of the topology */
 	__u32 tap;    /* position in PROBES of the packet socket's function it reached, or NO_TAP */
 #ifdef SKBTRACE_NETFILTER
 	struct nft nft;

@@ -42,9 +42,10 @@ struct hit {
 	__u32 probe;
 	__u32 final;
 	__u32 arg;
-	bool starts; /* may be the first to see the packet */
-	bool chain;  /* what was made is a list */
-	__u8 kind;   /* of the note, or 0 */
+	bool starts;  /* may be the first to see the packet */
+	bool arrives; /* a device has received it */
+	bool chain;   /* what was made is a list */
+	__u8 kind;    /* of the note, or 0 */
 	__u32 word;
 	__u16 half;
 	__u64 value;
@@ -75,6 +76,7 @@ struct judge {
 struct cpu_state {
 	__u64 number;	/* of journeys begun here */
 	__u64 serve_ns; /* when the last process_backlog call began here */
+	__u64 beside;	/* packets that ended beside the topology */
 	__u64 lost[LOSSES];
 	struct maker makers[SKBTRACE_MAKERS];
 	struct judge judge;
@@ -103,6 +105,11 @@ BPF_PERCPU_ARRAY(cpus, struct cpu_state, CONTEXTS);
 BPF_ARRAY(entries, __u64, 1); /* in `live` */
 BPF_ARRAY(tracing, __u32, 1);
 #ifdef SKBTRACE_SCOPED
+/* Device → where it is. A packet that a device beside them receives is kept if it comes to one of
+ * the others.
+ */
+#define WITHIN 1
+#define BESIDE 2
 BPF_HASH(scope, __u64, __u8, 16384);
 #endif
 BPF_PROG_ARRAY(programs, PROGRAMS);
@@ -153,9 +160,39 @@ static __always_inline void forget(__u64 skb, struct live *p)
 		__sync_fetch_and_add(count, -1);
 }
 
+#ifdef SKBTRACE_SCOPED
+static __always_inline __u8 place_of(struct live *p)
+{
+	__u64 key = (__u64)p->netns << 32 | p->ifindex;
+	__u8 *place = scope.lookup(&key);
+	return place ? *place : 0;
+}
+
+/* A packet that has been beside the topology so far: has it come to one of its devices now? */
+static __always_inline void come_within(struct live *p)
+{
+	if (p->beside && place_of(p) == WITHIN)
+		p->beside = 0;
+}
+
+static __always_inline void count_beside(struct live *p)
+{
+	struct cpu_state *cpu = state_of(KPROBE);
+	if (cpu && !p->record.parent)
+		__sync_fetch_and_add(&cpu->beside, 1);
+}
+#else
+#define come_within(p)
+#define count_beside(p)
+#endif
+
 /* Nobody is woken: user space looks twenty times a second, which costs a packet nothing. */
 static __always_inline void send(struct live *p)
 {
+	if (p->beside) {
+		count_beside(p);
+		return;
+	}
 	__u64 slots = p->record.slots;
 	if (slots > SKBTRACE_SLOTS)
 		slots = SKBTRACE_SLOTS;
@@ -178,6 +215,7 @@ static __always_inline bool make_room(struct live *p, __u64 now, __u32 slots)
 		count_lost(LOST_HOP_LIMIT);
 		return false;
 	}
+	p->beside = 0; /* too long to wait any more for where it goes */
 	send(p);
 	record->chunk++;
 	record->slots = 0;
@@ -264,10 +302,12 @@ static __always_inline void begin_journey(enum context context)
 		p = &cpu->fresh;
 	p->routed = 1;
 	see_device(p, device_of(p, skb_dev(skb), skb_refdst(skb)));
+	p->beside = 0;
 #ifdef SKBTRACE_SCOPED
-	__u64 place = (__u64)p->netns << 32 | p->ifindex;
-	if (!scope.lookup(&place))
+	__u8 place = place_of(p);
+	if (!place || (place == BESIDE && !cpu->hit.arrives))
 		return;
+	p->beside = place == BESIDE;
 #endif
 	begin_record(p, cpu, context, skb, cpu->hit.now, cpu->hit.probe, cpu->hit.final,
 		     cpu->hit.arg);
@@ -297,6 +337,7 @@ static __always_inline struct hit *hand_in(enum context context, __u32 probe, __
 	hit->final = final;
 	hit->arg = 0;
 	hit->starts = false;
+	hit->arrives = false;
 	hit->kind = 0;
 	hit->made = 0;
 	hit->port = 0;
@@ -332,6 +373,7 @@ int skbtrace_pass(struct pt_regs *ctx)
 	if (!make_room(p, hit->now, SLOTS_HOP))
 		return 0;
 	add_hop(p, hit->now, hit->probe, hit->final, skb, 0, hit->arg);
+	come_within(p);
 	p->port = hit->port;
 	if (hit->kind)
 		note(p, hit->kind, hit->word, hit->half, hit->value, hit->more);
@@ -355,6 +397,17 @@ static __always_inline void start_skb(struct pt_regs *ctx, __u32 probe, __u32 fi
 #define xmit start
 #define enqueue(ctx, probe, final, skb) start_skb(ctx, probe, final, skb, SKBTRACE_REG2(ctx))
 
+/* A device has received it. */
+static __always_inline void arrive_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
+{
+	struct hit *hit = hand(probe, final, skb);
+	if (!hit)
+		return;
+	hit->starts = true;
+	hit->arrives = true;
+	programs.call(ctx, PASS);
+}
+
 /* br_forward(to, skb, ...): the port is looked at if it does not take the packet. */
 static __always_inline void egress_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
 {
@@ -376,7 +429,7 @@ static __always_inline void gro_skb(struct pt_regs *ctx, __u32 probe, __u32 fina
 	struct live *p = find(skb);
 	if (p && (p->last == probe || p->last == SKBTRACE_DRIVER || p->last == SKBTRACE_MERGE))
 		end_unseen(p);
-	start_skb(ctx, probe, final, skb, 0);
+	arrive_skb(ctx, probe, final, skb);
 }
 #define gro(ctx, probe, final, skb) gro_skb(ctx, probe, final, skb)
 
@@ -412,7 +465,7 @@ static __always_inline void receive_skb(struct pt_regs *ctx, __u32 probe, __u32 
 {
 	struct live *p = find(skb);
 	if (!p || p->last != SKBTRACE_ENQUEUE) {
-		start_skb(ctx, probe, final, skb, 0);
+		arrive_skb(ctx, probe, final, skb);
 		return;
 	}
 	struct cpu_state *cpu = state_of(KPROBE);
@@ -841,6 +894,7 @@ int skbtrace_branch(struct pt_regs *ctx)
 		p->ifindex = parent->ifindex;
 		p->netns = parent->netns;
 		p->routed = parent->routed;
+		p->beside = parent->beside;
 		p->parent_skb = parent_skb;
 		begin_record(p, cpu, KPROBE, skb, hit->now, hit->probe, 0, 0);
 		p->record.parent = parent->record.id;

@@ -9,9 +9,13 @@ The names of fields are the names in the trace file (``export/``) wherever both 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
+
+_PROVISIONAL = re.compile(r".*:\d+|[0-9a-f]{12}")
 
 
 class Layer(StrEnum):
@@ -76,6 +80,11 @@ class Netns:
     inum: int
     name: str
     """What people call it: ``host``, an ``ip netns`` name, or ``ns:<inum>``."""
+
+    @property
+    def provisional(self) -> bool:
+        """It is called by its number, a process in it or a container's id for want of a name."""
+        return _PROVISIONAL.fullmatch(self.name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,8 +357,10 @@ class Route(NamedTuple):
 
 
 class Rewrite(NamedTuple):
-    """A rule of netfilter that changes addresses. What it matches is None where it does not care;
-    a leading ``!`` means: anything but that."""
+    """A rule of netfilter that changes addresses.
+
+    What it matches is None where it does not care; a leading ``!`` means: anything but that.
+    """
 
     netns: Netns
     hook: str
@@ -389,7 +400,7 @@ class Topology:
     others: tuple[Device, ...] = ()
     """The other devices of the ends' namespaces: lo, an end on another bridge."""
     uplinks: tuple[Device, ...] = ()
-    """Devices of the bridge's namespace, but the bridge, that a route with a gateway leads out by."""
+    """Devices of the bridge's namespace, but the bridge, by which a route with a gateway leads."""
     macs: tuple[tuple[Device, str], ...] = ()
     down: tuple[Device, ...] = ()
     """Devices that are not up."""
@@ -402,6 +413,19 @@ class Topology:
     """Of the same namespaces."""
     forwards: tuple[Netns, ...] = ()
     """The namespaces of these in which IPv4 is forwarded (ip_forward)."""
+
+
+class TopologyChange(NamedTuple):
+    """What the trace is about has become another: a container came or went, a name is another."""
+
+    at_ns: int
+    """When the first sign of it was seen."""
+    topology: Topology
+
+
+Scope: TypeAlias = Mapping[tuple[int, int], bool]
+"""(namespace's inode number, ifindex) → whether it is within the topology. At a device that is not,
+only what the device receives begins a journey, and that is kept if it comes to one that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,6 +465,8 @@ class Summary:
     outcomes: dict[str, int] = field(default_factory=dict)
     hits: dict[str, int] = field(default_factory=dict)
     """Probed function → hops of it in all journeys."""
+    beside: int = 0
+    """Packets that a device beside the topology (an uplink) received and that never came to it."""
     silent: tuple[str, ...] = ()
     """Attached functions that never fired although packets passed their neighbours."""
 

@@ -107,7 +107,8 @@ def attach_seconds() -> tuple[float, float]:
     """
     program = (
         "import time; from tracer.kernel.source import KernelSource\n"
-        f"began = time.monotonic(); source = KernelSource((), {[*map(str, SAME)]}, changes=False)\n"
+        "began = time.monotonic()\n"
+        f"source = KernelSource({{}}, {[*map(str, SAME)]}, changes=False)\n"
         "source.start()\n"
         "print(time.monotonic() - began, flush=True); source.close()"
     )

@@ -23,9 +23,12 @@ def test_the_scope_is_bridge_ports_and_ends() -> None:
         bridge=Device(HOST, 3, "docker0"),
         ports=(Device(HOST, 4, "vethc1"), Device(HOST, 2, "eth0")),
         ends=(Device(C1, 2, "eth0"),),
+        others=(Device(C1, 1, "lo"),),
+        uplinks=(Device(HOST, 9, "eth1"), Device(HOST, 3, "docker0")),
     )
-    assert scope(topology) == frozenset({(1, 3), (1, 4), (1, 2), (2, 2)})
-    assert scope(Topology("nothing")) == frozenset()
+    within = {(1, 3), (1, 4), (1, 2), (2, 2), (2, 1)}
+    assert scope(topology) == dict.fromkeys(within, True) | {(1, 9): False}
+    assert scope(Topology("nothing")) == {}
     assert scope(everything()) is None
 
 

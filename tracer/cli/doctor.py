@@ -25,7 +25,7 @@ def doctor() -> int:
         return PREREQUISITE
     from tracer.kernel.source import KernelSource
 
-    source = KernelSource(scope=())
+    source = KernelSource(scope={})
     try:
         places = source.start()
         source.stop()

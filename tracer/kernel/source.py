@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
@@ -19,7 +19,7 @@ from tracer.kernel.definitions import MODULES, SYMBOLS, definitions
 from tracer.kernel.misses import TABLE, Misses
 from tracer.kernel.program import compile_program, load_bcc, stderr_kept
 from tracer.kernel.symbols import KALLSYMS, SUFFIXES, Symbols, addresses, variants
-from tracer.model import Layer, ProbePlace
+from tracer.model import Layer, ProbePlace, Scope
 from tracer.probes import DEFAULT_LAYERS, FREES, PROBES, Attach, Handler, Probe, chosen
 from tracer.text import printable
 from tracer.wire import LOSSES, RECORD_MAX
@@ -33,13 +33,16 @@ _SEEN_BYTES = 88
 _NFT_BYTES = 56
 # struct cpu_state in bpf/skbtrace.bpf.c: the loss counters, and what makes skbs just now.
 _MAKERS = sum(probe.handler is Handler.CLONE for probe in PROBES)
-_CPU_STATE = struct.Struct(f"=16x{len(LOSSES)}Q{2 * _MAKERS}Q")
+_CPU_STATE = struct.Struct(f"=16xQ{len(LOSSES)}Q{2 * _MAKERS}Q")
 _CONTEXTS = 2  # enum context there
 # enum program there, in its order.
 _PROGRAMS = ("begin", "pass", "branch")
 # struct table there.
 _TABLE = struct.Struct("=32s32sII")
 _NO_HOOK = 0xFF
+# The map scope there.
+_WITHIN, _BESIDE = 1, 2
+SCOPE_MAX = 16384
 TABLES_MAX = 4096
 """Names of netfilter's tables remembered."""
 _REASONS = ("qdisc_drop_reason", "skb_drop_reason")
@@ -50,20 +53,21 @@ _RAW_TRACEPOINT = 17  # enum bpf_prog_type, bcc 0.26 has no name for it
 class KernelSource:
     """Probes on this kernel. Start once, read often, stop once.
 
-    ``scope``: (namespace inode, ifindex) of the devices on which a journey may begin, or None
-    for all. ``layers``: which probes beside those that are always there. ``changes``: whether
-    every hop looks at what is different about the packet. What is not asked for is not compiled.
+    ``scope``: where journeys may begin (see ``model.Scope``), or None for everywhere. ``layers``:
+    which probes beside those that are always there. ``changes``: whether every hop looks at what is
+    different about the packet. What is not asked for is not compiled.
     Reading and stopping are for one thread.
     """
 
     def __init__(
         self,
-        scope: Iterable[tuple[int, int]] | None = None,
+        scope: Scope | None = None,
         layers: Collection[Layer] = DEFAULT_LAYERS,
         *,
         changes: bool = True,
     ) -> None:
-        self._scope = None if scope is None else set(scope)
+        self._scope = scope
+        self._scoped: dict[tuple[int, int], bool] = {}
         self._layers = layers
         self._changes = changes
         self._bpf: Any = None
@@ -115,17 +119,34 @@ class KernelSource:
                 hint="make demo   # runs the same job in a guest whose kernel can",
             )
         self._bpf[b"records"].open_ring_buffer(self._keep)
-        self.widen(self._scope or ())
+        self.rescope(self._scope or {})
         self._begin(True)
         return places
 
-    def widen(self, scope: Iterable[tuple[int, int]]) -> None:
-        """Let journeys begin on these devices too. Nothing to do for a source without scope."""
+    def rescope(self, scope: Scope) -> None:
+        """Let journeys begin at these devices and at no others from now on.
+
+        Does nothing for a source without scope. Raises SkbtraceError if there are too many.
+        """
         if self._scope is None:
             return
+        if len(scope) > SCOPE_MAX:
+            raise SkbtraceError(
+                f"the topology has {len(scope)} devices, skbtrace looks at {SCOPE_MAX} at most",
+                hint="sudo skbtrace --topology auto   # every device of this host",
+            )
         table = self._bpf[b"scope"]
-        for netns, ifindex in scope:
-            table[table.Key(netns << 32 | ifindex)] = table.Leaf(1)
+        for netns, ifindex in self._scoped.keys() - scope.keys():
+            with suppress(KeyError):
+                del table[table.Key(netns << 32 | ifindex)]
+        for (netns, ifindex), within in scope.items():
+            if self._scoped.get((netns, ifindex)) != within:
+                table[table.Key(netns << 32 | ifindex)] = table.Leaf(_WITHIN if within else _BESIDE)
+        self._scoped = dict(scope)
+
+    def beside(self) -> int:
+        """Packets so far that a device beside the topology received and that never came to it."""
+        return sum(_CPU_STATE.unpack_from(state)[0] for state in self._cpu_states())
 
     def read(self) -> list[bytes]:
         """The records that wait in the ring buffer, at most BATCH of them; never blocks."""
@@ -170,7 +191,7 @@ class KernelSource:
         """
         totals = dict.fromkeys(LOSSES, 0)
         for state in self._cpu_states():
-            found = _CPU_STATE.unpack_from(state)
+            _, *found = _CPU_STATE.unpack_from(state)
             for name, count in zip(LOSSES, found, strict=False):
                 totals[name] += count
             # The probes are gone, so the return of these functions will never be seen.
