@@ -13,8 +13,8 @@ The house, in the order in which a packet's story flows through it::
     correlate            records -> journeys
     exchanges            journeys -> what they answer, report or repeat
     explain              a dropped journey -> what it means, what decided it, what to type
-    explain              a drop -> a sentence, and what to type next
-    topology/            devices and namespaces, labs (the only package that knows pyroute2)
+    topology/            devices and namespaces, how they change, labs (the only package that knows
+                         pyroute2)
     sink                 what takes journeys
     view/                lines for people (the only package that knows rich)
     export/              the trace file

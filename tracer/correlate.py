@@ -156,10 +156,10 @@ _BR_ISOLATED, _BR_HAIRPIN_MODE = 1 << 16, 1 << 0  # include/linux/if_bridge.h
 class Names(NamedTuple):
     """What turns the kernel's numbers into words. All are called often: keep them fast."""
 
-    device: Callable[[int, int], Device]
-    """(namespace inode, ifindex) → device."""
-    netns: Callable[[int], Netns]
-    """Namespace inode → namespace."""
+    device: Callable[[int, int, int], Device]
+    """(namespace inode, ifindex, time) → device, as it was at that time (ns)."""
+    netns: Callable[[int, int], Netns]
+    """(namespace inode, time) → namespace."""
     symbol: Callable[[int], tuple[str, int] | None]
     """Code address → (function without suffix, offset)."""
     reason: Callable[[int], str]
@@ -285,7 +285,7 @@ class Correlator:
                 now = max(base + dt_ns, now)
                 if ifindex != seen_ifindex or netns != seen_netns:
                     seen_ifindex, seen_netns = ifindex, netns
-                    device = device_of(netns, ifindex) if ifindex else None
+                    device = device_of(netns, ifindex, start_ns + now) if ifindex else None
                 function, segment, proves = _ROWS[number]
                 if flags & AGE_KNOWN and before == _ENQUEUE:
                     # The call that dequeued it: its beginning, but never before the enqueue.
@@ -329,7 +329,7 @@ class Correlator:
         drop: Drop | None = None
         merged: int | None = None
         if more or hooks:
-            drop, merged = self._facts(hops, more, seen, branches)
+            drop, merged = self._facts(hops, more, seen, branches, start_ns)
             self._verdicts.tell(hops, more, hooks, drop)
         if hops:
             hops[-1] = hops[-1]._replace(segment=None)
@@ -341,6 +341,7 @@ class Correlator:
         more: list[tuple[int, Note]],
         seen: Seen,
         branches: list[Branch],
+        start_ns: int,
     ) -> tuple[Drop | None, int | None]:
         """Put into the hops what notes tell; return the drop, and what it was merged into."""
         drop: Drop | None = None
@@ -357,10 +358,10 @@ class Correlator:
             elif kind == NOTE_TASK and hops:
                 hops[at] = hops[at]._replace(task=_task(note))
             elif kind == NOTE_TASK_NETNS and hops and (task := hops[at].task) is not None:
-                netns = self._names.netns(note.word)
+                netns = self._names.netns(note.word, start_ns + hops[at].dt_ns)
                 hops[at] = hops[at]._replace(task=task._replace(netns=netns))
             elif kind == NOTE_SOCKET and hops:
-                hops[at] = hops[at]._replace(socket=self._socket(note))
+                hops[at] = hops[at]._replace(socket=self._socket(note, start_ns + hops[at].dt_ns))
             elif kind == NOTE_MERGED:
                 merged = note.value
             elif kind == NOTE_DROP:
@@ -373,21 +374,22 @@ class Correlator:
         for at, found in changes.items() if hops else ():
             hops[at] = hops[at]._replace(changes=tuple(found))
         if drop is not None and state:
-            drop = drop._replace(state=tuple(state), egress=self._egress(more))
+            at_ns = start_ns + hops[-1].dt_ns if hops else start_ns
+            drop = drop._replace(state=tuple(state), egress=self._egress(more, at_ns))
         return drop, merged
 
-    def _egress(self, more: list[tuple[int, Note]]) -> Device | None:
+    def _egress(self, more: list[tuple[int, Note]], at_ns: int) -> Device | None:
         for _, note in more:
             if note.kind == NOTE_EGRESS:
-                return self._names.device(note.more >> 32, note.more & 0xFFFFFFFF)
+                return self._names.device(note.more >> 32, note.more & 0xFFFFFFFF, at_ns)
         return None
 
-    def _socket(self, note: Note) -> Socket:
+    def _socket(self, note: Note, at_ns: int) -> Socket:
         family, type_, protocol = note.half, note.value >> 32, note.value & 0xFFFF
         if family == 17:
             protocol = 0  # of a packet socket it says nothing
         return Socket(
-            self._names.netns(note.word),
+            self._names.netns(note.word, at_ns),
             _SOCKET_FAMILIES.get(family, str(family)),
             _SOCKET_TYPES.get(type_, str(type_)),
             "packet" if family == 17 else _PROTOCOLS.get(protocol, str(protocol)),

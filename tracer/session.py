@@ -18,9 +18,20 @@ from typing import Protocol
 from tracer import __version__
 from tracer.correlate import Correlator, Names
 from tracer.exchanges import Exchanges
-from tracer.model import Capture, Device, Journey, Netns, ProbePlace, Summary, Topology
+from tracer.model import (
+    Capture,
+    Device,
+    Journey,
+    Netns,
+    ProbePlace,
+    Scope,
+    Summary,
+    Topology,
+    TopologyChange,
+)
 from tracer.probes import PROBES
 from tracer.sink import Sink
+from tracer.topology.discover import devices, scope
 from tracer.wire import decode
 
 QUIET_S = 0.05
@@ -30,6 +41,8 @@ SLICE = 256
 BACKLOG_MAX = 131072
 """Records taken from the ring buffer and not yet made into journeys, at most (some 60 MB). Taking
 is some ten times faster than making journeys, so a burst is saved from the ring buffer first."""
+UNSETTLED_MAX_NS = 2_000_000_000
+"""How long journeys may wait for what is known of a change of the topology."""
 DRAIN_S = 0.1
 """How long packets that are under way at the stop may take to end before they are *unfinished*."""
 
@@ -39,6 +52,9 @@ class Source(Protocol):
 
     def start(self) -> tuple[ProbePlace, ...]:
         """Attach everything, then let journeys begin."""
+
+    def rescope(self, scope: Scope) -> None:
+        """Let journeys begin at these devices and at no others from now on."""
 
     def read(self) -> list[bytes]:
         """Records that wait; never blocks."""
@@ -51,6 +67,9 @@ class Source(Protocol):
 
     def lost(self) -> dict[str, int]:
         """Loss counter → how many."""
+
+    def beside(self) -> int:
+        """Packets received beside the topology that never came to it."""
 
     def close(self) -> None:
         """Give everything back."""
@@ -68,11 +87,25 @@ class Source(Protocol):
 class Places(Protocol):
     """What namespaces and devices are called; topology.names.Names is the real one."""
 
-    def device(self, inum: int, ifindex: int) -> Device:
-        """The device of that index in that namespace."""
+    def device(self, inum: int, ifindex: int, at_ns: int) -> Device:
+        """The device of that index in that namespace, as it was then."""
 
-    def netns(self, inum: int) -> Netns:
-        """The namespace of that inode number."""
+    def netns(self, inum: int, at_ns: int) -> Netns:
+        """The namespace of that inode number, as it was then."""
+
+    def change(self, change: TopologyChange, devices: Iterable[Device]) -> None:
+        """From then on these devices are called so, and nothing else is known."""
+
+
+class Changes(Protocol):
+    """What tells how the topology changes; topology.watch.Watch is the real one."""
+
+    def changes(self) -> Iterable[TopologyChange]:
+        """Changes since this was last asked."""
+
+    @property
+    def unsettled_ns(self) -> int:
+        """For how long it has been known that something changed, but not what."""
 
 
 class Session:
@@ -84,10 +117,13 @@ class Session:
         places: Places,
         sink: Sink,
         topology: Topology | None = None,
+        watch: Changes | None = None,
     ) -> None:
         self._source = source
+        self._places = places
         self._sink = sink
         self._topology = topology
+        self._watch = watch
         self._correlator = Correlator(
             Names(places.device, places.netns, source.symbol, source.reason, source.table)
         )
@@ -136,7 +172,7 @@ class Session:
         finally:
             self._source.close()
 
-    def _read(self, most: int | None) -> bool:
+    def _read(self, most: int | None, *, at_once: bool = False) -> bool:
         """Save what waits in the ring buffer, then make a slice of it into journeys.
 
         Return whether there was anything to do.
@@ -144,17 +180,36 @@ class Session:
         backlog = self._backlog
         while len(backlog) < BACKLOG_MAX and (batch := self._source.read()):
             backlog.extend(batch)
+        if not self._is_settled() and not at_once:
+            return False
         records = [decode(backlog.popleft()) for _ in range(min(SLICE, len(backlog)))]
         take = self._correlator.take
         self._hand_over((j for r in records if (j := take(r)) is not None), most)
         return bool(records)
+
+    def _is_settled(self) -> bool:
+        """Take over what has changed in the topology. Return False if that is not known yet.
+
+        Journeys wait meanwhile, for they may be of what is new; but not for ever.
+        """
+        watch = self._watch
+        if watch is None:
+            return True
+        unsettled_ns = watch.unsettled_ns
+        for change in watch.changes():
+            self._places.change(change, devices(change.topology))
+            found = scope(change.topology)
+            if found is not None:
+                self._source.rescope(found)
+            self._sink.topology(change)
+        return unsettled_ns == 0 or unsettled_ns > UNSETTLED_MAX_NS
 
     def _drain(self, most: int | None) -> None:
         """Let what is under way end, detach, read the rest."""
         self._source.pause()
         time.sleep(DRAIN_S)
         alive = self._source.stop()
-        while self._journeys != most and self._read(most):
+        while self._journeys != most and self._read(most, at_once=True):
             pass
         self._hand_over(self._correlator.finish(map(decode, alive)), most)
 
@@ -192,6 +247,7 @@ class Session:
             hops=self._hops,
             lost=self._source.lost() | self._correlator.lost,
             outcomes=dict(self._outcomes),
+            beside=self._source.beside(),
             hits={f: self._hits[f] for f in dict.fromkeys(p.function for p in PROBES)},
             silent=tuple(
                 p.function

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from tracer.model import Capture, Journey, Summary
+from tracer.model import Capture, Journey, Summary, TopologyChange
 
 
 class Sink(Protocol):
@@ -17,6 +17,9 @@ class Sink(Protocol):
 
     def begin(self, capture: Capture) -> None:
         """Every probe is attached; journeys may follow."""
+
+    def topology(self, change: TopologyChange) -> None:
+        """The topology is another now; what ended before may have been handed over already."""
 
     def journeys(self, batch: Sequence[Journey]) -> None:
         """Some finished journeys, in the order in which they ended."""
@@ -35,6 +38,11 @@ class Tee:
         """See Sink."""
         for sink in self.sinks:
             sink.begin(capture)
+
+    def topology(self, change: TopologyChange) -> None:
+        """See Sink."""
+        for sink in self.sinks:
+            sink.topology(change)
 
     def journeys(self, batch: Sequence[Journey]) -> None:
         """See Sink."""

@@ -20,7 +20,7 @@ import pytest
 
 from tracer.export.trace_reader import TraceReader
 from tracer.kernel.host import checks
-from tracer.model import Capture, Journey, Summary
+from tracer.model import Capture, Journey, Summary, TopologyChange
 
 HOUSE = Path(__file__).parents[2]
 C1, C2 = "skbtrace-c1", "skbtrace-c2"
@@ -145,6 +145,7 @@ class Trace:
             self.capture: Capture = reader.capture
             assert reader.summary is not None
             self.summary: Summary = reader.summary
+            self.changes: list[TopologyChange] = reader.changes
         self.path = path
 
     def of(self, proto: str, src: str | None = None, **flow: object) -> list[Journey]:

@@ -30,7 +30,7 @@ from tests.kernel.host import (
     run,
     snapshot,
 )
-from tracer.cli.trace import Options, _topology, trace
+from tracer.cli.trace import Options, _found, trace
 from tracer.errors import PrerequisiteError, TopologyError
 from tracer.model import Device
 from tracer.topology import netns, record, rules
@@ -320,7 +320,7 @@ def test_what_topology_does(stands: bool, capsys: pytest.CaptureFixture[str]) ->
     with trace.make_context("skbtrace", ["--topology", "veth", "-c", "1"]) as context:
         asked = Options(**context.params)
     with ExitStack() as stack:
-        topology, names, lab = _topology(stack, asked, "veth")
+        topology, names, lab, _ = _found(stack, asked, "veth")
         assert status(VETH).state is State.STANDING
         assert topology == replace(discover_lab(VETH, names), built=not stands)
         assert lab == (None if stands else VETH)

@@ -29,7 +29,9 @@ class Capture:
     def __init__(self, source: KernelSource) -> None:
         self.source = source
         self.correlator = Correlator(
-            Names(lambda *_: HERE, lambda _: HERE.netns, source.symbol, source.reason, source.table)
+            Names(
+                lambda *_: HERE, lambda *_: HERE.netns, source.symbol, source.reason, source.table
+            )
         )
         self.journeys: list[Journey] = []
 

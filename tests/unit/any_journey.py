@@ -208,5 +208,6 @@ def summaries(of: int) -> st.SearchStrategy[Summary]:
         lost=_counters,
         outcomes=_counters,
         hits=_counters,
+        beside=counts,
         silent=st.lists(names, max_size=3).map(tuple),
     )

@@ -58,11 +58,11 @@ ECHO = bytes.fromhex("0800000000070001")
 HEADERS = (ETHERNET + IP + ECHO).ljust(wire.HEADER_BYTES, b"\0")
 
 
-def device(netns: int, ifindex: int) -> Device:
+def device(netns: int, ifindex: int, at_ns: int = 0) -> Device:
     return Device(Netns(netns, NETNS[netns]), ifindex, IFNAMES[netns, ifindex])
 
 
-def netns(inum: int) -> Netns:
+def netns(inum: int, at_ns: int = 0) -> Netns:
     return Netns(inum, NETNS[inum])
 
 
@@ -641,7 +641,7 @@ def test_any_records_give_journeys_and_each_hop_lands_in_exactly_one(
 ) -> None:
     anywhere = Device(Netns(1, "host"), 1, "x")
     taker = Correlator(
-        Names(lambda *_: anywhere, lambda _: anywhere.netns, lambda _: None, str, lambda *_: None)
+        Names(lambda *_: anywhere, lambda *_: anywhere.netns, lambda _: None, str, lambda *_: None)
     )
     journeys = [j for r in records if (j := taker.take(r)) is not None] + taker.finish([])
     hops = [h for j in journeys for h in j.hops if h.function != "process_backlog"]

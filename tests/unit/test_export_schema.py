@@ -26,6 +26,7 @@ from tracer.model import (
     Reference,
     Segment,
     State,
+    TopologyChange,
     Verdict,
 )
 
@@ -57,6 +58,8 @@ def lines(capture: Capture, journeys: list[Journey]) -> list[Any]:
     writer = TraceWriter(stream, "trace")
     writer.begin(capture)
     writer.journeys(journeys)
+    if capture.topology is not None:
+        writer.topology(TopologyChange(1, capture.topology))
     writer.end(SUMMARY)
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 

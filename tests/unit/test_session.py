@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 
 from tests.unit.test_correlate import (
+    C1,
+    C2,
+    ETH0,
     REASONS,
     SYMBOLS,
     TAKEN,
@@ -19,7 +22,16 @@ from tests.unit.test_correlate import (
 )
 from tracer import session as session_module
 from tracer import wire
-from tracer.model import Capture, Journey, ProbePlace, Summary
+from tracer.model import (
+    Capture,
+    Device,
+    Journey,
+    ProbePlace,
+    Scope,
+    Summary,
+    Topology,
+    TopologyChange,
+)
 from tracer.probes import PROBES
 from tracer.session import SLICE, Session
 
@@ -29,6 +41,12 @@ WHOLE = (*TO_THE_BRIDGE, *TO_C2, *TAKEN)
 class _Places:
     device = staticmethod(device)
     netns = staticmethod(netns)
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, list[Device]]] = []
+
+    def change(self, change: TopologyChange, devices: Iterable[Device]) -> None:
+        self.told.append((change.at_ns, list(devices)))
 
 
 PLACES = _Places()
@@ -49,6 +67,9 @@ class Playback:
     def read(self) -> list[bytes]:
         return self.batches.pop(0) if self.batches else []
 
+    def rescope(self, scope: Scope) -> None:
+        self.calls.append(f"rescope {sorted(scope)}")
+
     def pause(self) -> None:
         self.calls.append("pause")
 
@@ -58,6 +79,9 @@ class Playback:
 
     def lost(self) -> dict[str, int]:
         return dict.fromkeys(wire.LOSSES, 0) | {"ring_full": 3}
+
+    def beside(self) -> int:
+        return 7
 
     def close(self) -> None:
         self.calls.append("close")
@@ -82,6 +106,9 @@ class Kept:
 
     def begin(self, capture: Capture) -> None:
         self.calls.append("begin")
+
+    def topology(self, change: TopologyChange) -> None:
+        self.calls.append(f"topology {change.topology.name}")
 
     def journeys(self, batch: Sequence[Journey]) -> None:
         self.calls.append("journeys")
@@ -195,3 +222,55 @@ def test_a_probe_that_never_fired_while_its_neighbour_did_is_named() -> None:
     summary = run(Playback([record(*TO_THE_BRIDGE[:2], TAKEN[1])]), Kept())
     assert summary.silent == ("enqueue_to_backlog",)
     assert run(Playback([]), Kept()).silent == ()
+
+
+# -- the topology changes --------------------------------------------------------------------
+
+NOW = Topology("docker0", ends=(device(C1, ETH0), device(C2, ETH0)))
+
+
+class Playlist:
+    """A watch: for each time it is asked, for how long it is unsettled, and what it has found."""
+
+    def __init__(self, *asked: tuple[int, list[TopologyChange]]) -> None:
+        self.asked = list(asked)
+        self.found: list[TopologyChange] = []
+
+    @property
+    def unsettled_ns(self) -> int:
+        unsettled_ns, self.found = self.asked.pop(0) if self.asked else (0, [])
+        return unsettled_ns
+
+    def changes(self) -> Iterator[TopologyChange]:
+        yield from self.found
+
+
+def watched(source: Playback, sink: Kept, watch: Playlist, looks: int = 3) -> _Places:
+    places, left = _Places(), iter(range(looks))
+    session = Session(source, places, sink, Topology("docker0"), watch)
+    session.run(go_on=lambda: next(left, None) is not None)
+    return places
+
+
+def test_journeys_wait_until_a_change_is_known() -> None:
+    source, sink = Playback(records(2)), Kept()
+    change = TopologyChange(5, NOW)
+    places = watched(source, sink, Playlist((10, []), (20, []), (0, [change])))
+    assert places.told == [(5, list(NOW.ends))]
+    assert sink.calls == ["begin", "topology docker0", "journeys", "end"]
+    assert f"rescope {sorted([(C1, ETH0), (C2, ETH0)])}" in source.calls
+
+
+def test_they_do_not_wait_for_ever_and_not_at_the_end() -> None:
+    late = session_module.UNSETTLED_MAX_NS + 1
+    sink = Kept()
+    watched(Playback(records(2), records(1)), sink, Playlist((1, []), (late, []), (1, [])))
+    assert sink.calls == ["begin", "journeys", "end"]
+    sink = Kept()
+    watched(Playback(records(2)), sink, Playlist(*[(1, [])] * 9))
+    assert sink.calls == ["begin", "journeys", "end"]
+    assert len(sink.seen) == 2
+
+
+def test_what_passed_beside_is_in_the_summary() -> None:
+    assert run(Playback(), Kept()).beside == 7

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tracer.model import Device, Netns
+from tracer.model import Device, Netns, Topology, TopologyChange
 from tracer.topology import links, names, netns
 from tracer.topology.links import Link
-from tracer.topology.names import PATIENCE_S, Names
+from tracer.topology.names import MOST_CHANGES, PATIENCE_S, Names
 
 
 class World:
@@ -152,3 +152,53 @@ def test_a_file_that_is_no_namespace_is_passed_over(
     known = Names()
     assert [place.netns.name for place in known.places().values()][:1] == ["host"]
     assert "half-made" not in {place.netns.name for place in known.places().values()}
+
+
+# -- what was, and what is -------------------------------------------------------------------
+
+
+def changed(names_: Names, at_ns: int, *devices: Device) -> None:
+    names_.change(TopologyChange(at_ns, Topology("docker0")), devices)
+
+
+def test_a_hop_is_named_by_what_was_true_when_it_happened(known: Names, world: World) -> None:
+    host = known.host
+    assert known.device(host.inum, 2, at_ns=50).ifname == "eth0"
+    world.ifnames[2] = "wan0"
+    changed(known, 100, Device(host, 2, "wan0"))
+    assert known.device(host.inum, 2, at_ns=99).ifname == "eth0"
+    assert known.device(host.inum, 2, at_ns=100).ifname == "wan0"
+    assert known.device(host.inum, 2).ifname == "wan0"
+    changed(known, 200, Device(host, 2, "up0"))
+    told = [known.device(host.inum, 2, at_ns).ifname for at_ns in (0, 99, 100, 199, 200, 999)]
+    assert told == ["eth0", "eth0", "wan0", "wan0", "up0", "up0"]
+
+
+def test_what_a_change_does_not_speak_of_is_read_again(known: Names, world: World) -> None:
+    assert known.device(known.host.inum, 1, at_ns=50).ifname == "lo"
+    world.ifnames[1] = "loop"
+    changed(known, 100)
+    assert known.device(known.host.inum, 1, at_ns=50).ifname == "lo"
+    assert known.device(known.host.inum, 1, at_ns=150).ifname == "loop"
+
+
+def test_an_inode_number_that_is_used_again_is_two_namespaces(known: Names) -> None:
+    web, db = Netns(7, "web"), Netns(7, "db")
+    changed(known, 100, Device(web, 2, "eth0"))
+    changed(known, 200, Device(db, 2, "eth0"))
+    assert known.netns(7, at_ns=150) == known.device(7, 2, at_ns=150).netns == web
+    assert known.device(7, 2, at_ns=200).netns == db
+
+
+def test_a_name_that_becomes_known_holds_for_the_time_before(known: Names) -> None:
+    for name in ("ns:7", "runc:[2:INIT]:831", "0123456789ab"):
+        changed(known, 100, Device(Netns(7, name), 2, "eth0"))
+        changed(known, 200, Device(Netns(7, "web"), 2, "eth0"))
+        assert known.device(7, 2, at_ns=150).netns.name == "web"
+        assert known.netns(7, at_ns=150).name == "web"
+
+
+def test_so_many_changes_are_remembered_and_no_more(known: Names) -> None:
+    for number in range(MOST_CHANGES + 2):
+        changed(known, number, Device(Netns(7, f"c{number}x"), 2, "eth0"))
+    assert len(known._past) == MOST_CHANGES

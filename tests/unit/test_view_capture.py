@@ -57,7 +57,7 @@ def test_a_loss_nobody_explained_is_still_shown() -> None:
 
 def test_every_loss_counter_of_the_kernel_program_is_explained() -> None:
     lost = Correlator(
-        Names(lambda *_: ETH0_C1, lambda _: ETH0_C1.netns, lambda _: None, str, lambda *_: None)
+        Names(lambda *_: ETH0_C1, lambda *_: ETH0_C1.netns, lambda _: None, str, lambda *_: None)
     ).lost
     assert {*KERNEL_LOSSES, *lost, "probe_missed"} == LOSSES.keys()
 

@@ -51,7 +51,7 @@ def show(file: str, color: str, ascii_only: bool) -> None:
         def read_again() -> TraceReader:
             nonlocal reader
             stream.seek(0)
-            reader = TraceReader(stream, file)
+            reader = TraceReader(stream, file, reader.changes)
             return reader
 
         write_lines(sys.stderr, opening(reader.capture), color=on_stderr)

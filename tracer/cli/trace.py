@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import gc
 import sys
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -18,10 +19,11 @@ from tracer.errors import UsageError
 if TYPE_CHECKING:
     from tracer.cli.load import Load
     from tracer.cli.signals import Signals
-    from tracer.model import Capture, Layer, Topology
+    from tracer.model import Capture, Journey, Layer, Summary, Topology, TopologyChange
     from tracer.sink import Sink
     from tracer.topology.names import Names
     from tracer.topology.spec import Lab
+    from tracer.topology.watch import Watch
 
 _EXAMPLES = """\b
 Examples:
@@ -119,9 +121,11 @@ def _trace(asked: Options, command: list[str]) -> int:
     require()
     with ExitStack() as stack, ending_signals() as signals:
         sinks = _sinks(stack, asked)
-        topology, names, lab = _topology(stack, asked, asked.topology)
-        load = Load(command, lab, to_stdout=asked.to_stdout)
-        return _capture(asked, topology, names, sinks=sinks, load=load, signals=signals)
+        found = _found(stack, asked, asked.topology)
+        if not asked.quiet:
+            sinks.append(_Notices(color=options.is_colored(asked.color, sys.stderr)))
+        load = Load(command, found.built, to_stdout=asked.to_stdout)
+        return _capture(asked, found, sinks=sinks, load=load, signals=signals)
 
 
 def _sinks(stack: ExitStack, asked: Options) -> list[Sink]:
@@ -141,8 +145,18 @@ def _sinks(stack: ExitStack, asked: Options) -> list[Sink]:
     return sinks
 
 
-def _topology(stack: ExitStack, asked: Options, name: str) -> tuple[Topology, Names, Lab | None]:
-    """The topology, its names, and the lab if it was built for this capture."""
+class _Found(NamedTuple):
+    """What is traced."""
+
+    topology: Topology
+    names: Names
+    built: Lab | None
+    """The lab, if it was built for this capture."""
+    look: Callable[[], Topology] | None
+    """Finds it as it is now, if that can be another one."""
+
+
+def _found(stack: ExitStack, asked: Options, name: str) -> _Found:
     from tracer.topology import discover
     from tracer.topology.build import standing
     from tracer.topology.names import Names
@@ -151,7 +165,7 @@ def _topology(stack: ExitStack, asked: Options, name: str) -> tuple[Topology, Na
     names = Names()
     if name == discover.AUTO:
         asked.notice("tracing every device of this host")
-        return discover.everything(), names, None
+        return _Found(discover.everything(), names, None, None)
     lab = LABS.get(name)
     if lab is not None and not lab.on_host and discover.is_bridge(name):
         lab = None  # what this host has goes before a lab of the same name
@@ -163,22 +177,56 @@ def _topology(stack: ExitStack, asked: Options, name: str) -> tuple[Topology, Na
         elif not lab.on_host:
             asked.notice(f"found the lab {name}")
         if built or not lab.on_host:
-            topology = discover.discover_lab(lab, names)
-            return replace(topology, built=built), names, lab if built else None
+            topology = replace(discover.discover_lab(lab, names), built=built)
+
+            def look() -> Topology:
+                return replace(discover.discover_lab(lab, Names()), built=built)
+
+            return _Found(topology, names, lab if built else None, look)
     topology = discover.discover(name, names)
     ports = len(topology.ports)
     asked.notice(f"found {name}: {ports} port{'' if ports == 1 else 's'}")
-    return topology, names, None
+    return _Found(topology, names, None, lambda: discover.discover(name, Names()))
+
+
+def _watch(found: _Found) -> Watch | None:
+    from tracer.topology.discover import root
+    from tracer.topology.engines import listen
+    from tracer.topology.watch import Watch
+
+    if found.look is None:
+        return None
+    path = root(found.topology, found.names)
+    return Watch(found.topology, found.look, path=path, others=listen())
+
+
+class _Notices:
+    """A sink that says on standard error what changes in the topology."""
+
+    def __init__(self, *, color: bool) -> None:
+        self._color = color
+        self._topology: Topology | None = None
+
+    def begin(self, capture: Capture) -> None:
+        self._topology = capture.topology
+
+    def topology(self, change: TopologyChange) -> None:
+        from tracer.view.capture import changed
+        from tracer.view.line_view import write_lines
+
+        if self._topology is not None:
+            write_lines(sys.stderr, changed(self._topology, change.topology), color=self._color)
+        self._topology = change.topology
+
+    def journeys(self, batch: Sequence[Journey]) -> None:
+        pass
+
+    def end(self, summary: Summary) -> None:
+        pass
 
 
 def _capture(
-    asked: Options,
-    topology: Topology,
-    names: Names,
-    *,
-    sinks: list[Sink],
-    load: Load,
-    signals: Signals,
+    asked: Options, found: _Found, *, sinks: list[Sink], load: Load, signals: Signals
 ) -> int:
     from tracer.kernel.source import KernelSource
     from tracer.session import Session
@@ -188,8 +236,9 @@ def _capture(
     from tracer.view.line_view import write_lines
 
     colored = options.is_colored(asked.color, sys.stderr)
-    source = KernelSource(scope(topology), asked.layers, changes=asked.changes)
-    session = Session(source, names, Tee(*sinks), topology)
+    source = KernelSource(scope(found.topology), asked.layers, changes=asked.changes)
+    watch = _watch(found)
+    session = Session(source, found.names, Tee(*sinks), found.topology, watch)
     seen: list[Capture] = []
     # What is made per packet holds no cycles; looking for some costs more than making journeys.
     gc.freeze()
@@ -205,7 +254,7 @@ def _capture(
         load.start()
 
     asked.notice("compiling and attaching the probes")
-    with load, signals.call(session.stop):
+    with load, signals.call(session.stop), watch or nullcontext():
         summary = session.run(
             ready=ready, go_on=load.go_on, most=asked.count, seconds=asked.seconds
         )

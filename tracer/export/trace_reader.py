@@ -9,14 +9,15 @@ does not know are passed over. This module must not know who wants the journeys.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, NoReturn, TypeVar
 
 from tracer.errors import TraceFileError
+from tracer.export.later_names import LaterNames
 from tracer.export.members import Members, WrongError, integer
 from tracer.export.trace import FORMAT, VERSION
 from tracer.export.trace_values import Values
-from tracer.model import Capture, Journey, Summary
+from tracer.model import Capture, Journey, Summary, TopologyChange
 from tracer.text import printable
 
 LONGEST_LINE = 16 << 20
@@ -28,19 +29,25 @@ class TraceReader:
     """A trace on ``stream``, which messages call ``name``.
 
     Making one reads the header. Iterating, once, gives the journeys; after the last one
-    ``summary`` is what the footer says. Both raise TraceFileError at the first line that is
-    wrong, cut off or missing; what came before it is good.
+    ``summary`` is what the footer says, and ``changes`` are those of the topology so far. Both
+    raise TraceFileError at the first line that is wrong, cut off or missing; what came before it is
+    good.
+
+    ``changes``, given by who has read the trace before: namespaces whose names only became known
+    after a journey are called by them in it.
     """
 
     capture: Capture
     summary: Summary | None = None
 
-    def __init__(self, stream: BinaryIO, name: str) -> None:
+    def __init__(self, stream: BinaryIO, name: str, changes: Sequence[TopologyChange] = ()) -> None:
         self._stream = stream
         self._name = printable(name)
         self._number = 0
         self._read = 0
         self._values = Values()
+        self._later = LaterNames(changes)
+        self.changes: list[TopologyChange] = []
         members = self._next()
         if members is None:
             raise TraceFileError(f"{self._name} is empty, not a trace")
@@ -52,12 +59,14 @@ class TraceReader:
             kind = members.get("type")
             if kind == "journey":
                 self._read += 1
-                yield self._understood(members, self._values.journey)
+                yield self._later.filled(self._understood(members, self._values.journey))
+            elif kind == "topology":
+                self.changes.append(self._understood(members, self._values.topology))
             elif kind == "footer":
                 self.summary = self._understood(members, self._values.summary)
                 break
             else:
-                self._refuse("is neither a journey nor a footer")
+                self._refuse("is no journey, no topology and no footer")
         if self.summary is None:
             raise TraceFileError(
                 f"{self._name} has no footer: the tracer was stopped before it could finish; "

@@ -42,6 +42,7 @@ from tracer.model import (
     Summary,
     Task,
     Topology,
+    TopologyChange,
     Verdict,
 )
 
@@ -82,6 +83,11 @@ class Values:
             tool=text(members, "tool"),
             cpus=integer(members, "cpus"),
         )
+
+    def topology(self, members: Members) -> TopologyChange:
+        """Return what a line of a changed topology says."""
+        topology = self._topology(an_object(members, "topology"))
+        return TopologyChange(big(members, "at_ns"), topology)
 
     def journey(self, members: Members) -> Journey:
         """Return a journey."""
@@ -124,6 +130,7 @@ class Values:
             lost=counts(members, "lost"),
             outcomes=counts(members, "outcomes"),
             hits=counts(members, "hits"),
+            beside=optional(members, "beside", integer) or 0,
             silent=texts(members, "silent"),
         )
 

@@ -31,6 +31,7 @@ from tracer.model import (
     Summary,
     Task,
     Topology,
+    TopologyChange,
     Verdict,
 )
 
@@ -73,6 +74,10 @@ class TraceWriter:
     def begin(self, capture: Capture) -> None:
         """Write the header."""
         self._write(_line(header(capture)), journeys=False)
+
+    def topology(self, change: TopologyChange) -> None:
+        """Write what the topology is now."""
+        self._write(_line(topology_line(change)), journeys=False)
 
     def journeys(self, batch: Sequence[Journey]) -> None:
         """Write one line each, all in one go."""
@@ -285,7 +290,17 @@ def footer(summary: Summary) -> dict[str, object]:
         "lost": summary.lost,
         "outcomes": summary.outcomes,
         "hits": summary.hits,
+        "beside": summary.beside,
         "silent": list(summary.silent),
+    }
+
+
+def topology_line(change: TopologyChange) -> dict[str, object]:
+    """Return the line of a changed topology as plain values."""
+    return {
+        "type": "topology",
+        "at_ns": str(change.at_ns),
+        "topology": topology_members(change.topology),
     }
 
 

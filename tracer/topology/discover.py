@@ -6,10 +6,10 @@ Only reads. A bridge is one whoever made it: a lab, Docker or a person.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from tracer.errors import PrerequisiteError, TopologyError
-from tracer.model import Device, Topology
+from tracer.model import Device, Scope, Topology
 from tracer.text import printable
 from tracer.topology import links, netns
 from tracer.topology.links import Link
@@ -93,14 +93,37 @@ def everything() -> Topology:
     return Topology(AUTO)
 
 
-def scope(topology: Topology) -> frozenset[tuple[int, int]] | None:
-    """Return (namespace's inode number, ifindex) of every device in it; None: of all there are."""
-    if topology == everything():
-        return None
-    devices = (*topology.ports, *topology.ends)
+def root(topology: Topology, names: Names) -> str:
+    """Return where the namespace can be entered that all others hang on: the bridge's, if any."""
+    first = topology.bridge or next(iter(topology.ends), None)
+    return netns.OWN if first is None else names.path(first.netns.inum) or netns.OWN
+
+
+def devices(topology: Topology) -> Iterator[Device]:
+    """Give every device of a topology."""
     if topology.bridge is not None:
-        devices = (topology.bridge, *devices)
-    return frozenset((device.netns.inum, device.ifindex) for device in devices)
+        yield topology.bridge
+    yield from topology.ports
+    yield from topology.ends
+    yield from topology.others
+    yield from topology.uplinks
+
+
+def scope(topology: Topology) -> Scope | None:
+    """Return the devices where journeys may begin; None: everywhere. See ``model.Scope``.
+
+    Within are the bridge, its ports, and every device of the namespaces at their other ends;
+    beside are the uplinks.
+    """
+    if topology.name == AUTO:
+        return None
+    bridge = () if topology.bridge is None else (topology.bridge,)
+    within = (*bridge, *topology.ports, *topology.ends, *topology.others)
+    return {
+        (device.netns.inum, device.ifindex): inside
+        for devices, inside in ((topology.uplinks, False), (within, True))
+        for device in devices
+    }
 
 
 def _discover(bridge_name: str, names: Names) -> Topology:

@@ -15,12 +15,16 @@ import time
 from collections.abc import Callable, Iterable
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from urllib.parse import urlencode
 
 SOCKETS = (Path("/run/docker.sock"), Path("/run/podman/podman.sock"))
 ANSWER_S = 1.0
 """An engine that takes longer is not asked again for a while."""
 AGAIN_S = 30.0
 
+_EVENTS = urlencode(
+    {"filters": json.dumps({"type": ["container"], "event": ["start", "die", "rename"]})}
+)
 _SHORT = 12  # characters of an id, as engines show it
 # A folder named by the id (cgroupfs), or docker-ID.scope and its like (systemd). Podman's monitor,
 # libpod-conmon-ID.scope, is not in the container.
@@ -85,6 +89,26 @@ class Engines:
                 continue
             self._names |= found
             self._asked_at[path] = now - AGAIN_S + ANSWER_S
+
+
+def listen(sockets: Iterable[Path] = SOCKETS) -> list[socket.socket]:
+    """Return connections on which the engines tell when a container starts, ends or is renamed.
+
+    They are for ``select``: whoever listens asks for the names again. Engines that are not there
+    are left out. Raises nothing.
+    """
+    connections = []
+    for path in sockets:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(ANSWER_S)
+            connection.connect(str(path))
+            connection.sendall(f"GET /events?{_EVENTS} HTTP/1.0\r\nHost: engine\r\n\r\n".encode())
+        except OSError:
+            connection.close()
+            continue
+        connections.append(connection)
+    return connections
 
 
 class _Connection(HTTPConnection):

@@ -9,11 +9,13 @@ cannot stop the trace. It must not know what a packet or a lab is.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from tracer.model import Device, Netns
+from tracer.model import Device, Netns, TopologyChange
 from tracer.text import printable
 from tracer.topology import links, netns
 from tracer.topology.engines import Engines, container_of, unit_of
@@ -21,6 +23,8 @@ from tracer.topology.spec import PREFIX
 
 PATIENCE_S = 1.0
 """How long what could not be found is taken as not findable."""
+MOST_CHANGES = 64
+"""What was true before is remembered for so many changes."""
 MOST_DEVICES = 65_536
 """More are not remembered: on a host where containers come and go, everything starts afresh."""
 
@@ -32,8 +36,16 @@ class Place(NamedTuple):
     netns: Netns
 
 
+class _Past(NamedTuple):
+    """What was true until a change."""
+
+    until_ns: int
+    devices: dict[tuple[int, int], Device]
+    netnses: dict[int, Netns]
+
+
 class Names(dict[tuple[int, int], Device]):
-    """(namespace's inode number, ifindex) → Device; every key has one.
+    """(namespace's inode number, ifindex) → Device as it is now; every key has one.
 
     The same key gives the same object as long as the device keeps its name. ``clock`` counts
     seconds. Not to be used in two threads at once.
@@ -51,15 +63,60 @@ class Names(dict[tuple[int, int], Device]):
         self._named_at = self._of_processes_at = float("-inf")
         self._read_at: dict[int, float] = {}
         self._unknown: dict[tuple[int, int], Device] = {}
+        self._past: deque[_Past] = deque(maxlen=MOST_CHANGES)
+        self._changed_ns = 0
 
-    def device(self, inum: int, ifindex: int) -> Device:
-        """Return the device, named ``if<ifindex>`` if nobody knows its name. Raises nothing."""
+    def device(self, inum: int, ifindex: int, at_ns: int | None = None) -> Device:
+        """Return the device as it was at ``at_ns`` (None: now).
+
+        It is named ``if<ifindex>`` if nobody knows its name. Raises nothing.
+        """
+        if at_ns is not None and at_ns < self._changed_ns:
+            for past in self._past:
+                if at_ns < past.until_ns and (inum, ifindex) in past.devices:
+                    return past.devices[inum, ifindex]
         return self[inum, ifindex]
 
-    def netns(self, inum: int) -> Netns:
-        """Return the namespace, named ``ns:<inum>`` if nobody knows its name. Raises nothing."""
+    def netns(self, inum: int, at_ns: int | None = None) -> Netns:
+        """Return the namespace as it was called at ``at_ns`` (None: now).
+
+        It is named ``ns:<inum>`` if nobody knows its name. Raises nothing.
+        """
+        if at_ns is not None and at_ns < self._changed_ns:
+            for past in self._past:
+                if at_ns < past.until_ns and inum in past.netnses:
+                    return past.netnses[inum]
         place = self._place(inum)
         return place.netns if place else Netns(inum, f"ns:{inum}")
+
+    def path(self, inum: int) -> str | None:
+        """Return where the namespace can be entered now, or None. Raises nothing."""
+        place = self._place(inum)
+        return place.path if place else None
+
+    def change(self, change: TopologyChange, devices: Iterable[Device]) -> None:
+        """From ``change.at_ns`` on, ``devices`` are called so, and nothing else is known.
+
+        A name that only became known now holds for the time before, too.
+        """
+        at_ns, now = change.at_ns, {(d.netns.inum, d.ifindex): d for d in devices}
+        places = self._named | self._of_processes
+        netnses = {inum: place.netns for inum, place in places.items()}
+        netnses |= {device.netns.inum: device.netns for device in self.values()}
+        self._past.append(_Past(at_ns, dict(self), netnses))
+        self._changed_ns = max(at_ns, self._changed_ns)
+        named = {d.netns.inum: d.netns for d in now.values() if not d.netns.provisional}
+        for past in self._past:
+            for inum, netns_ in past.netnses.items():
+                if netns_.provisional and inum in named:
+                    past.netnses[inum] = named[inum]
+            for key, device in past.devices.items():
+                if device.netns.provisional and key[0] in named and key in now:
+                    past.devices[key] = replace(device, netns=named[key[0]])
+        self.clear()
+        self._read_at.clear()
+        self._forget()
+        self.update(now)
 
     @property
     def host(self) -> Netns:
@@ -74,13 +131,16 @@ class Names(dict[tuple[int, int], Device]):
 
     def refresh(self) -> None:
         """Read everything again: namespaces, and the links of those that were asked for."""
+        self._forget()
+        for inum in tuple(self._read_at):
+            self._read(inum)
+
+    def _forget(self) -> None:
         self._engines.forget()
         self._named = _named_places(self._host)
         self._of_processes.clear()
         self._named_at = self._of_processes_at = float("-inf")
         self._unknown.clear()
-        for inum in tuple(self._read_at):
-            self._read(inum)
 
     def __missing__(self, key: tuple[int, int]) -> Device:
         inum, ifindex = key

@@ -7,7 +7,7 @@ reader; nothing is lost in silence.
 
 from __future__ import annotations
 
-from tracer.model import Capture, Outcome, Summary
+from tracer.model import Capture, Device, Outcome, Summary, Topology
 from tracer.view.line import Line, Span
 
 LOSSES = {
@@ -40,6 +40,35 @@ def opening(capture: Capture) -> list[Line]:
     return lines
 
 
+def changed(before: Topology, now: Topology) -> list[Line]:
+    """Return what has come, gone or is called otherwise, a line each; nothing for other changes."""
+    was, is_ = _devices(before), _devices(now)
+    lines: list[Line] = []
+    for key in sorted(is_.keys() - was.keys()):
+        lines.append((("+ ", "good"), (_words(is_[key], now), "")))
+    for key in sorted(was.keys() - is_.keys()):
+        lines.append((("- ", "warning"), (_words(was[key], before), "")))
+    for key in sorted(was.keys() & is_.keys()):
+        old, new = _name(was[key]), _name(is_[key])
+        if old != new:
+            lines.append((("= ", ""), (f"{new}, was {old}", "")))
+    return lines
+
+
+def _devices(topology: Topology) -> dict[tuple[int, int], Device]:
+    bridge = () if topology.bridge is None else (topology.bridge,)
+    every = (*bridge, *topology.ports, *topology.ends)
+    return {(device.netns.inum, device.ifindex): device for device in every}
+
+
+def _name(device: Device) -> str:
+    return f"{device.netns.name}/{device.ifname}"
+
+
+def _words(device: Device, topology: Topology) -> str:
+    return "  ".join([_name(device), *(a for d, a in topology.addresses if d == device)])
+
+
 def closing(capture: Capture, summary: Summary) -> list[Line]:
     """Return how many journeys there were, how they ended, and everything that was lost."""
     head: list[Span] = [(_count(summary.journeys, "journey"), "flow")]
@@ -52,6 +81,9 @@ def closing(capture: Capture, summary: Summary) -> list[Line]:
     lines: list[Line] = [tuple(head)]
     for name, count in lost.items():
         lines.append((("! ", "bad"), (f"{name} {count}: {LOSSES.get(name, 'lost')}", "bad")))
+    if summary.beside:
+        received = _count(summary.beside, "packet")
+        lines.append(((f"{received} of the uplinks did not come here and are not shown", ""),))
     if "probe_missed" not in summary.lost:
         unknown = "hits of probes that were passed over are not counted: this kernel does not tell"
         lines.append((("! ", "warning"), (unknown, "warning")))

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TextIO
 
-from tracer.model import Capture, Device, Journey, Netns, Summary
+from tracer.model import Capture, Device, Journey, Netns, Summary, Topology, TopologyChange
 from tracer.view.journey import NARROWEST, render
 from tracer.view.line import Line, trimmed
 from tracer.view.look import NETNS_STYLES, Look
@@ -48,10 +48,12 @@ class LineView:
 
     def begin(self, capture: Capture) -> None:
         """Give the topology's namespaces their colours. Nothing is written."""
-        topology = capture.topology
-        if topology is not None:
-            devices = (topology.bridge, *topology.ports, *topology.ends)
-            self._see(devices)
+        if capture.topology is not None:
+            self._see_all(capture.topology)
+
+    def topology(self, change: TopologyChange) -> None:
+        """Give namespaces that are new their colours. Nothing is written."""
+        self._see_all(change.topology)
 
     def journeys(self, batch: Sequence[Journey]) -> None:
         """Write one block each, all in one go, and flush."""
@@ -85,6 +87,9 @@ class LineView:
     def end(self, summary: Summary) -> None:
         """Flush."""
         self._stream.flush()
+
+    def _see_all(self, topology: Topology) -> None:
+        self._see((topology.bridge, *topology.ports, *topology.ends))
 
     def _see(self, devices: Iterable[Device | None]) -> None:
         for device in devices:
