@@ -2,8 +2,9 @@
 """Container engines of this host: whose container a process is in, and what that one is called.
 
 A process's control group tells the container's id, without asking anybody. The engine is asked for
-its name; Docker and Podman speak the same API over a Unix socket. An engine that is not there, is
-slow or answers nonsense costs names, never the trace. This module knows nothing of namespaces.
+its name; Docker and Podman speak the same API over a Unix socket. What other runtimes have written
+down is read (``bundles``). An engine that is not there, is slow or answers nonsense costs names,
+never the trace. This module knows nothing of namespaces.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from collections.abc import Callable, Iterable
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from urllib.parse import urlencode
+
+from tracer.topology import bundles
+from tracer.topology.bundles import Told
 
 SOCKETS = (Path("/run/docker.sock"), Path("/run/podman/podman.sock"))
 ANSWER_S = 1.0
@@ -55,27 +59,45 @@ def _paths(cgroup: str) -> list[str]:
 
 
 class Engines:
-    """What containers are called, by id. ``clock`` counts seconds."""
+    """What containers are called, by id.
+
+    ``clock`` counts seconds; ``written`` reads what is written down about one.
+    """
 
     def __init__(
         self,
         sockets: Iterable[Path] = SOCKETS,
         clock: Callable[[], float] = time.monotonic,
+        written: Callable[[str], Told | None] = bundles.read,
     ) -> None:
         self._clock = clock
+        self._written = written
         self._asked_at = dict.fromkeys(sockets, float("-inf"))
-        self._names: dict[str, str] = {}
+        self._known: dict[str, Told] = {}
 
     def name(self, container: str) -> str:
-        """Return its name, or the first 12 digits of its id if no engine tells. Raises nothing."""
-        if container not in self._names:
-            self._ask()
-        return self._names.get(container, container[:_SHORT])
+        """Return its name, or the first 12 digits of its id if nobody tells. Raises nothing."""
+        told = self._told(container)
+        return container[:_SHORT] if told is None else told.name
+
+    def pod(self, container: str) -> str | None:
+        """Return the name of the Kubernetes pod it is part of, or None. Raises nothing."""
+        told = self._told(container)
+        return None if told is None else told.pod
 
     def forget(self) -> None:
         """Ask again when a name is next wanted: containers can be renamed."""
-        self._names.clear()
+        self._known.clear()
         self._asked_at = dict.fromkeys(self._asked_at, float("-inf"))
+
+    def _told(self, container: str) -> Told | None:
+        if container not in self._known:
+            self._ask()
+        if container not in self._known:
+            told = self._written(container)
+            if told is not None:
+                self._known[container] = told
+        return self._known.get(container)
 
     def _ask(self) -> None:
         for path, asked_at in self._asked_at.items():
@@ -87,7 +109,7 @@ class Engines:
                 found = containers(path)
             except (OSError, HTTPException, ValueError):
                 continue
-            self._names |= found
+            self._known |= {container: Told(name) for container, name in found.items()}
             self._asked_at[path] = now - AGAIN_S + ANSWER_S
 
 
