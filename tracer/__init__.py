@@ -13,6 +13,7 @@ The house, in the order in which a packet's story flows through it::
     correlate            records -> journeys
     exchanges            journeys -> what they answer, report or repeat
     explain              a dropped journey -> what it means, what decided it, what to type
+    selection            a journey -> whether it was asked for
     topology/            devices and namespaces, how they change, labs (the only package that knows
                          pyroute2)
     sink                 what takes journeys
@@ -22,8 +23,8 @@ The house, in the order in which a packet's story flows through it::
     cli/                 commands, one file each
 
 Imports go one way, checked by import-linter: cli > session > view | export | kernel | topology >
-sink > correlate | exchanges | explain > changes | verdicts > flow | wire > probes > model >
-errors, text.
+sink > correlate | exchanges | explain | selection > changes | verdicts > flow | wire > probes >
+model > errors, text.
 """
 
 __version__ = "0.1.0"

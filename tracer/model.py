@@ -469,6 +469,8 @@ class Summary:
     """Packets that a device beside the topology (an uplink) received and that never came to it."""
     silent: tuple[str, ...] = ()
     """Attached functions that never fired although packets passed their neighbours."""
+    unselected: int = 0
+    """Journeys that are not among the others, because they were not asked for."""
 
     @property
     def lost_total(self) -> int:

@@ -109,7 +109,10 @@ class Changes(Protocol):
 
 
 class Session:
-    """A capture. ``run`` once; ``stop`` may be called at any time, also from a signal handler."""
+    """A capture. ``run`` once; ``stop`` may be called at any time, also from a signal handler.
+
+    ``selects``: says of a journey whether it is to be handed over. The others are counted only.
+    """
 
     def __init__(
         self,
@@ -117,11 +120,14 @@ class Session:
         places: Places,
         sink: Sink,
         topology: Topology | None = None,
+        *,
         watch: Changes | None = None,
+        selects: Callable[[Journey], bool] | None = None,
     ) -> None:
         self._source = source
         self._places = places
         self._sink = sink
+        self._selects = selects
         self._topology = topology
         self._watch = watch
         self._correlator = Correlator(
@@ -134,6 +140,8 @@ class Session:
         self._hops = 0
         self._outcomes: Counter[str] = Counter()
         self._hits: Counter[str] = Counter()
+        self._unselected = 0
+        self._passed: Counter[str] = Counter()  # hits in journeys that were not selected
 
     def stop(self) -> None:
         """End the capture: soon, in order, with everything that was seen."""
@@ -216,6 +224,8 @@ class Session:
     def _hand_over(self, journeys: Iterable[Journey], most: int | None) -> None:
         refer = self._exchanges.refer
         batch = [refer(journey) for journey in journeys]
+        if self._selects is not None:
+            batch = self._selected(batch, self._selects, most)
         if most is not None:
             del batch[max(most - self._journeys, 0) :]
         if not batch:
@@ -226,6 +236,20 @@ class Session:
             self._outcomes[journey.outcome] += 1
             self._hits.update([hop.function for hop in journey.hops])
         self._sink.journeys(batch)
+
+    def _selected(
+        self, batch: list[Journey], selects: Callable[[Journey], bool], most: int | None
+    ) -> list[Journey]:
+        kept: list[Journey] = []
+        for journey in batch:
+            if self._journeys + len(kept) == most:
+                break  # what ended after the last one is not counted
+            if selects(journey):
+                kept.append(journey)
+            else:
+                self._unselected += 1
+                self._passed.update([hop.function for hop in journey.hops])
+        return kept
 
     def _capture(self, places: tuple[ProbePlace, ...]) -> Capture:
         system = os.uname()
@@ -254,7 +278,8 @@ class Session:
                 for p in PROBES
                 if p.function in attached
                 and p.neighbour is not None
-                and self._hits[p.neighbour]
-                and not self._hits[p.function]
+                and (self._hits[p.neighbour] or self._passed[p.neighbour])
+                and not (self._hits[p.function] or self._passed[p.function])
             ),
+            unselected=self._unselected,
         )

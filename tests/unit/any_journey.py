@@ -210,4 +210,5 @@ def summaries(of: int) -> st.SearchStrategy[Summary]:
         hits=_counters,
         beside=counts,
         silent=st.lists(names, max_size=3).map(tuple),
+        unselected=counts,
     )

@@ -13,9 +13,13 @@ import pytest
 
 from tracer import __version__
 from tracer.cli import COMMANDS, options, run
-from tracer.cli.trace import trace
+from tracer.cli.select import Typed, on_this_host
+from tracer.cli.trace import Options, trace
 from tracer.errors import PrerequisiteError, TopologyError
+from tracer.model import Device, Netns, Topology
 from tracer.probes import DEFAULT_LAYERS, LAYERS
+from tracer.selection import Namespaces, Selection
+from tracer.topology.names import Names
 
 HOUSE = Path(__file__).parents[2]
 
@@ -66,6 +70,35 @@ def test_bad_words_are_a_usage_error(
 ) -> None:
     assert run(words) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_names_of_namespaces_may_be_given_several_times() -> None:
+    words = ("--netns", "a", "--container", "b", "--from", "c", "--to", "d", "--netns", "e")
+    context = trace.make_context("skbtrace", ["--topology", "docker0", *words])
+    assert Options(**context.params).typed == (("a", "e"), ("b",), ("c",), ("d",))
+
+
+C1, C2 = Netns(101, "c1"), Netns(102, "c2")
+TOPOLOGY = Topology(
+    "docker0",
+    ends=(Device(C1, 2, "eth0"), Device(C2, 2, "eth0")),
+    addresses=((Device(C1, 2, "eth0"), "172.17.0.2/16"), (Device(C2, 2, "eth0"), "fe80::3/64")),
+)
+
+
+def test_names_become_the_namespaces_they_mean_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"c1": frozenset({101}), "c2": frozenset({102})}
+    monkeypatch.setattr(Names, "find", lambda _, name: known[name])
+    monkeypatch.setattr(Names, "container", lambda _, name: known[name])
+    typed = Typed(netns=("c1", "c2"), container=("c1",), origin=(), target=("c2",))
+    selection = on_this_host(typed, Names(), TOPOLOGY)
+    assert selection == Selection(
+        netns=Namespaces(frozenset({101, 102})),
+        container=Namespaces(frozenset({101})),
+        target=Namespaces(frozenset({102})),
+        addresses=frozenset({"fe80::3"}),
+    )
+    assert on_this_host(Typed((), (), (), ()), Names(), TOPOLOGY) is None
 
 
 def command_of(*words: str) -> list[str]:

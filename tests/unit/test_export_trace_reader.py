@@ -62,6 +62,13 @@ def test_any_capture_survives_the_file(
     assert reader.summary == summary
 
 
+def test_a_footer_of_a_tracer_that_could_not_select_is_read() -> None:
+    assert b',"unselected":0' in WHOLE
+    reader = TraceReader(io.BytesIO(WHOLE.replace(b',"unselected":0', b"")), "t.json")
+    assert len(list(reader)) == len(ALL)
+    assert reader.summary == SUMMARY
+
+
 def test_equal_devices_are_one_object() -> None:
     hops = next(iter(TraceReader(io.BytesIO(WHOLE), "t.json"))).hops
     assert hops[0].device is hops[1].device

@@ -132,10 +132,11 @@ def run(
     most: int | None = None,
     looks: int = 3,
     ready: Callable[[Capture], None] = lambda _: None,
+    selects: Callable[[Journey], bool] | None = None,
 ) -> Summary:
     """Run until the source was looked at a few times."""
     left = iter(range(looks))
-    session = Session(source, PLACES, sink)
+    session = Session(source, PLACES, sink, selects=selects)
     return session.run(ready=ready, go_on=lambda: next(left, None) is not None, most=most)
 
 
@@ -194,6 +195,53 @@ def test_no_more_journeys_than_asked_for() -> None:
     assert run(source, sink, most=2).outcomes == {"consumed": 2}
 
 
+def even(journey: Journey) -> bool:
+    return int(journey.id) % 2 == 0
+
+
+def test_only_what_is_selected_is_handed_over_and_the_rest_is_counted() -> None:
+    source, sink = Playback(records(5), alive=[record(*TO_C2, flags=0, id=98)]), Kept()
+    summary = run(source, sink, selects=even)
+    assert [j.id for j in sink.seen] == ["2", "4", "98"]
+    assert (summary.journeys, summary.unselected) == (3, 3)
+    assert summary.outcomes == {"consumed": 2, "unfinished": 1}
+    assert summary.hops == sum(summary.hits.values()) == sum(len(j.hops) for j in sink.seen)
+    assert run(Playback(records(5)), Kept()).unselected == 0
+
+
+def test_no_more_selected_journeys_than_asked_for_and_nothing_is_counted_after_the_last() -> None:
+    for most in (1, 3, SLICE):
+        source, sink = Playback(records(SLICE * 2 + 9)), Kept()
+        summary = run(source, sink, most=most, looks=10, selects=even)
+        assert [j.id for j in sink.seen] == [str(2 * n + 2) for n in range(most)]
+        assert (summary.journeys, summary.unselected) == (most, most)
+
+
+def echo(number: int, icmp_type: int) -> wire.Record:
+    """An echo request (8) from one end, or its reply (0) from the other."""
+    ends = [bytes([172, 17, 0, 2]), bytes([172, 17, 0, 3])]
+    ip = bytes([0x45, 0, 0, 84, 0, 1, 0, 0, 64, 1, 0, 0]) + b"".join(
+        ends[:: 1 if icmp_type else -1]
+    )
+    packet = bytes(12) + b"\x08\x00" + ip + bytes([icmp_type, 0, 0, 0, 0, 7, 0, 1])
+    headers = packet.ljust(wire.HEADER_BYTES, b"\0")
+    return record(*WHOLE, id=number)._replace(headers=headers)
+
+
+def test_a_journey_refers_to_one_that_was_not_selected() -> None:
+    sink = Kept()
+    run(Playback([echo(1, 8), echo(2, 0)]), sink, selects=even)
+    (reply,) = sink.seen
+    assert [(r.kind, r.id) for r in reply.references] == [("answers", "1")]
+
+
+def test_a_probe_that_fired_in_journeys_that_were_not_selected_is_not_silent() -> None:
+    short = record(*TO_THE_BRIDGE[:2], TAKEN[1], id=2)
+    batches = [[record(*WHOLE, id=1), short]]
+    assert run(Playback(*batches), Kept(), selects=even).silent == ()
+    assert run(Playback([short]), Kept(), selects=lambda _: False).silent == ("enqueue_to_backlog",)
+
+
 def test_time_is_up() -> None:
     source, sink = Playback(records(2)), Kept()
     summary = Session(source, PLACES, sink).run(seconds=0.01)
@@ -247,7 +295,7 @@ class Playlist:
 
 def watched(source: Playback, sink: Kept, watch: Playlist, looks: int = 3) -> _Places:
     places, left = _Places(), iter(range(looks))
-    session = Session(source, places, sink, Topology("docker0"), watch)
+    session = Session(source, places, sink, Topology("docker0"), watch=watch)
     session.run(go_on=lambda: next(left, None) is not None)
     return places
 

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from tracer.errors import TopologyError
 from tracer.model import Device, Netns, Topology, TopologyChange
 from tracer.topology import links, names, netns
+from tracer.topology.bundles import Told
+from tracer.topology.engines import Engines
 from tracer.topology.links import Link
-from tracer.topology.names import MOST_CHANGES, PATIENCE_S, Names
+from tracer.topology.names import MOST_CHANGES, PATIENCE_S, Names, Place
 
 
 class World:
@@ -202,3 +205,122 @@ def test_so_many_changes_are_remembered_and_no_more(known: Names) -> None:
     for number in range(MOST_CHANGES + 2):
         changed(known, number, Device(Netns(7, f"c{number}x"), 2, "eth0"))
     assert len(known._past) == MOST_CHANGES
+
+
+# -- found by name ---------------------------------------------------------------------------
+
+WEB, SIDE, HOSTED, POD = (digits * 16 for digits in ("ab01", "ac02", "ad03", "ae04"))
+
+
+class Found:
+    """A host with an `ip netns` namespace, containers, a service and a process."""
+
+    def __init__(self, known: Names) -> None:
+        self.known = known
+        self.host = known.host.inum
+
+    def called(self, *words: str) -> list[set[int]]:
+        return [set(self.known.find(word)) for word in words]
+
+    def wrong(self, find: Callable[[str], object], name: str) -> TopologyError:
+        with pytest.raises(TopologyError) as caught:
+            find(name)
+        assert caught.value.exit_code == 1
+        return caught.value
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Found:
+    told = {
+        WEB: Told("web"),
+        SIDE: Told("side"),
+        HOSTED: Told("hosted\x1b[31m"),
+        POD: Told("nginx", "shop-0"),
+    }
+    known = Names(engines=Engines([], written=told.get))
+    host = known.host.inum
+    shown = {101: "c1", 102: "web", 103: "shop-0", 104: "nc:7", host: "host"}
+    places = {inum: Place("", Netns(inum, name)) for inum, name in shown.items()}
+    monkeypatch.setattr(Names, "places", lambda _: places)
+    monkeypatch.setattr(
+        names,
+        "_processes",
+        lambda: iter(
+            [
+                ("0::/init.scope\n", host),
+                (f"0::/system.slice/docker-{WEB}.scope\n", 102),
+                (f"0::/system.slice/docker-{SIDE}.scope\n", 102),
+                (f"0::/system.slice/docker-{HOSTED}.scope\n", host),
+                (f"0::/kubepods.slice/cri-containerd-{POD}.scope\n", 103),
+                ("0::/system.slice/nginx.service\n", host),
+                ("0::/system.slice/app@1.service\n", 105),
+                ("0::/system.slice/app@1.service\n", 106),
+            ]
+        ),
+    )
+    monkeypatch.setattr(netns, "RUN_NETNS", tmp_path)
+    monkeypatch.setattr(netns, "exists", lambda name: (tmp_path / name).is_file())
+    return Found(known)
+
+
+def test_a_namespace_is_found_by_what_it_is_shown_as(found: Found) -> None:
+    assert found.called("c1", "web", "nc:7", "host") == [{101}, {102}, {104}, {found.host}]
+
+
+def test_a_namespace_is_found_by_its_file(found: Found, tmp_path: Path) -> None:
+    file = tmp_path / "skbtrace-c1"
+    file.touch()
+    assert found.called("skbtrace-c1") == [{file.stat().st_ino}]
+    for name in ("../skbtrace-c1", "nul\0", ""):
+        assert "no namespace" in found.wrong(found.known.find, name).message
+
+
+def test_a_namespace_is_found_by_its_number(found: Found) -> None:
+    assert found.called("101", "ns:101") == [{101}, {101}]
+    assert found.called("ns:777") == [{777}]  # shown so where nobody knows it
+    assert "no namespace" in found.wrong(found.known.find, "777").message
+
+
+def test_a_container_is_found_by_name_and_id_also_in_anothers_namespace(found: Found) -> None:
+    assert found.called("side", "nginx", "app@1", "app@1.service") == [
+        {102},
+        {103},
+        {105, 106},
+        {105, 106},
+    ]
+    for name in ("web", WEB, WEB[:4], WEB[:12], "side", SIDE[:7]):
+        assert found.known.container(name) == {102}
+    assert found.known.container("hosted\x1b[31m") == {found.host}
+    assert found.known.container(r"hosted\x1b[31m") == {found.host}
+    assert found.known.container("shop-0") == found.known.container("nginx") == {103}
+
+
+def test_what_is_not_there_is_told_with_what_there_is(found: Found) -> None:
+    error = found.wrong(found.known.find, "nope\x1b")
+    assert error.message == (
+        r"there is no namespace, container or service nope\x1b on this host"
+        r" (there are: c1, host, hosted\x1b[31m, nc:7, nginx, shop-0, side, web)"
+    )
+    assert error.hint == "sudo skbtrace topo"
+    for name in ("nope", "c1", WEB[:3], "nginx.service"):
+        assert found.wrong(found.known.container, name).message == (
+            rf"no container {name} runs on this host"
+            r" (there are: hosted\x1b[31m, nginx, side, web)"
+        )
+
+
+def test_an_id_that_several_begin_with(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [f"abcd{digit}" + "0" * 59 for digit in "123"]
+    processes = [(f"0::/docker/{each}\n", 100 + n) for n, each in enumerate(ids)]
+    monkeypatch.setattr(names, "_processes", lambda: iter(processes))
+    assert found.wrong(found.known.container, "abcd").message == (
+        "the ids of 3 containers begin with abcd"
+        f" (there are: {ids[0][:12]}, {ids[1][:12]}, {ids[2][:12]})"
+    )
+    assert found.known.container("abcd2") == {101}
+
+
+def test_a_message_names_only_a_few() -> None:
+    assert names.few([]) == ""
+    assert names.few(["b", "a"]) == " (there are: a, b)"
+    assert names.few(str(n) for n in range(10)) == " (there are: 0, 1, 2, 3, 4, 5, 6, 7 and 2 more)"

@@ -47,6 +47,16 @@ def test_nothing_lost_is_said_too() -> None:
     assert said(closing(CAPTURE, summary))[0] == "1 journey: 1 delivered; nothing lost"
 
 
+def test_what_was_not_asked_for_is_counted_apart() -> None:
+    summary = Summary(journeys=1, outcomes={"delivered": 1}, unselected=12)
+    assert said(closing(CAPTURE, summary))[0] == (
+        "1 journey: 1 delivered; nothing lost; 12 not selected"
+    )
+    lost = said(closing(CAPTURE, replace(summary, lost={"ring_full": 2})))
+    assert lost[0] == "1 journey: 1 delivered; 12 not selected"
+    assert lost[1].startswith("! ring_full 2: ")
+
+
 def test_no_journeys_is_a_sentence() -> None:
     assert said(closing(CAPTURE, Summary()))[0] == "0 journeys; nothing lost"
 

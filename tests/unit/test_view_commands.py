@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.unit.golden import assert_golden
-from tests.unit.journeys import ALL, CAPTURE, SUMMARY, explained
+from tests.unit.journeys import ALL, C1, CAPTURE, SUMMARY, explained
 from tracer.cli.probes import probes
 from tracer.cli.show import show
-from tracer.errors import TraceFileError
+from tracer.errors import TopologyError, TraceFileError
 from tracer.export.trace_writer import TraceWriter
 from tracer.probes import MISSION, PROBES
 
@@ -54,6 +55,50 @@ def test_show_prints_what_has_no_branches_as_the_live_view_does(trace: Path) -> 
     alone = [b for b in blocks if " branch of #" not in b and not b.startswith(("#12 ", "#50 "))]
     shown = run("--ascii", str(trace)).stdout
     assert all(block.rstrip("\n") in shown for block in alone)
+
+
+def heads(result: Result) -> list[str]:
+    """The ids of the journeys that are shown, in order."""
+    return re.findall(r"^(?:\| )*#(\d+) ", result.stdout, re.MULTILINE)
+
+
+def test_show_only_what_begins_and_ends_somewhere(trace: Path) -> None:
+    result = run("--ascii", "--from", "c1", "--to", "c2", str(trace))
+    assert result.exit_code == 0
+    assert heads(result) == ["11", "20", "40", "60", "70", "83"]
+    closing = "6 journeys: 3 delivered, 1 consumed, 1 unfinished, 1 damaged; 9 not selected"
+    assert closing in result.stderr.splitlines()
+
+
+def test_show_a_branch_whose_parent_was_not_asked_for(trace: Path) -> None:
+    result = run("--ascii", "--from", str(C1.inum), "--to", f"ns:{C1.inum}", str(trace))
+    assert heads(result) == ["13"]
+    assert result.stdout.startswith("#13 ")
+    assert "branch of #12" in result.stdout
+
+
+def test_show_selects_the_same_from_a_pipe(trace: Path) -> None:
+    file = run("--container", "c2", "--ascii", str(trace))
+    pipe = run("--container", "c2", "--ascii", "-", stdin=trace.read_bytes())
+    assert sorted(heads(pipe)) == sorted(heads(file)) != []
+    assert pipe.stderr == file.stderr
+
+
+@pytest.mark.parametrize("option", ["--netns", "--container", "--from", "--to"])
+def test_show_says_which_namespaces_a_trace_has(trace: Path, option: str) -> None:
+    for arguments in ([option, "nope\x1b", str(trace)], [option, "c1", option, "nope\x1b", "-"]):
+        result = run(*arguments, stdin=trace.read_bytes())
+        assert isinstance(result.exception, TopologyError)
+        assert result.exception.message == (
+            r"no namespace of this trace is called nope\x1b (there are: c1, c2, host)"
+        )
+        assert result.exception.hint == f"skbtrace show --netns c1 {arguments[-1]}"
+
+
+def test_show_counts_what_the_tracer_did_not_select_too(trace: Path) -> None:
+    trace.write_bytes(trace.read_bytes().replace(b'"unselected":0', b'"unselected":30'))
+    assert "; 30 not selected" in run(str(trace)).stderr
+    assert "; 39 not selected" in run("--from", "c1", "--to", "c2", str(trace)).stderr
 
 
 def test_show_reads_a_pipe_with_a_name_once(trace: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ A command is one file and one line in COMMANDS. Modules are imported when their 
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 
@@ -14,6 +15,7 @@ import click
 
 from tracer import __version__
 from tracer.errors import FAILURE, USAGE, SkbtraceError
+from tracer.text import printable
 
 COMMANDS = {
     "show": ("tracer.cli.show:show", "Print the journeys of a trace file."),
@@ -90,13 +92,16 @@ def run(args: list[str]) -> int:  # noqa: PLR0911 (each kind of end is a line of
             click.echo(f"  try: {error.hint}", err=True)
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        told = io.StringIO()
+        error.show(told)
+        for line in told.getvalue().splitlines():
+            click.echo(printable(line), err=True)
         return USAGE
     except (KeyboardInterrupt, click.Abort):
         say("interrupted")
         return INTERRUPTED
     except OSError as error:
-        say(f"{error.strerror}{f': {error.filename}' if error.filename else ''}")
+        say(f"{error.strerror}{f': {printable(str(error.filename))}' if error.filename else ''}")
         return FAILURE
 
 

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from tracer.errors import FAILURE, CommandError
+from tracer.text import printable
 
 if TYPE_CHECKING:
     from tracer.topology.spec import Lab
@@ -44,7 +45,8 @@ class Load:
                 out = sys.stderr if self._to_stdout else None
                 self._process = subprocess.Popen(self._command, stdout=out)
             except OSError as error:
-                raise CommandError(f"cannot start {self._command[0]}: {error.strerror}") from error
+                name = printable(self._command[0])
+                raise CommandError(f"cannot start {name}: {error.strerror}") from error
 
     def go_on(self) -> bool:
         """Say whether it still runs; without a load there is nothing to end."""

@@ -4,33 +4,40 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from tracer.cli import options
+from tracer.cli.select import InATrace, Typed, selecting
 from tracer.errors import TraceFileError
 from tracer.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from contextlib import AbstractContextManager
 
+    from tracer.model import Journey
 
 _EXAMPLES = """\b
 Examples:
   skbtrace show trace.json
   skbtrace show --color always trace.json | less -R
+  skbtrace show --from c1 --to c2 trace.json
   zcat trace.json.gz | skbtrace show -
 """
 
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("file")
+@selecting
 @options.color
 @options.ascii_only
-def show(file: str, color: str, ascii_only: bool) -> None:
+def show(file: str, color: str, ascii_only: bool, **typed: tuple[str, ...]) -> None:
     """Print the journeys in trace FILE; - is standard input.
 
     Clones, copies and segments stand below the packet they were made from, and what TCP sent
@@ -62,15 +69,31 @@ def show(file: str, color: str, ascii_only: bool) -> None:
             path_of=path_of,
         )
         view.begin(reader.capture)
+        names = Typed(**typed)
+        wanted = InATrace(names, reader.capture.topology) if any(names) else None
+        outcomes: Counter[str] = Counter()
+
+        def chosen(journeys: Iterable[Journey]) -> Iterable[Journey]:
+            return journeys if wanted is None else wanted.chosen(journeys)
+
         if file != "-" and stream.seekable():
-            for family in families(read_again):
+            for family in families(lambda: chosen(read_again())):
                 view.family(family)
+                outcomes.update([journey.outcome for _, journey in family])
         else:
-            for journey in reader:  # one by one: the other end of a pipe may still be tracing
+            for journey in chosen(reader):  # one by one: the other end may still be tracing
                 view.journeys((journey,))
-        if reader.summary is not None:
-            view.end(reader.summary)
-            write_lines(sys.stderr, closing(reader.capture, reader.summary), color=on_stderr)
+                outcomes[journey.outcome] += 1
+        if wanted is not None:
+            wanted.check(file)
+        summary = reader.summary
+        if summary is not None:
+            if wanted is not None:
+                count = outcomes.total()
+                left = summary.journeys - count + summary.unselected
+                summary = replace(summary, journeys=count, outcomes=outcomes, unselected=left)
+            view.end(summary)
+            write_lines(sys.stderr, closing(reader.capture, summary), color=on_stderr)
 
 
 def _opened(file: str) -> AbstractContextManager[BinaryIO]:

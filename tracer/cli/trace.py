@@ -14,6 +14,7 @@ import click
 
 from tracer import __version__
 from tracer.cli import Commands, options, say
+from tracer.cli.select import Typed, on_this_host, selecting
 from tracer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ Examples:
   sudo skbtrace --topology docker0 -- docker exec web ping -c 3 db
   sudo skbtrace --topology nat --layers all        every function that can be probed
   sudo skbtrace --topology nat                     build a lab that translates addresses
+  sudo skbtrace --topology docker0 --from web --to db   what web sends to db, and what it loses
   skbtrace show trace.json                         look at it again, no root needed
 """
 
@@ -52,6 +54,10 @@ class Options:
     ascii_only: bool
     layers: frozenset[Layer]
     changes: bool
+    netns: tuple[str, ...]
+    container: tuple[str, ...]
+    origin: tuple[str, ...]
+    target: tuple[str, ...]
     quiet: bool
     verbose: bool
 
@@ -59,6 +65,11 @@ class Options:
     def to_stdout(self) -> bool:
         """The trace goes to standard output, so nothing else may."""
         return self.json or self.write == "-"
+
+    @property
+    def typed(self) -> Typed:
+        """The names of the journeys' namespaces."""
+        return Typed(self.netns, self.container, self.origin, self.target)
 
     def notice(self, text: str) -> None:
         """Say something on standard error, unless -q."""
@@ -92,6 +103,7 @@ class Options:
     show_default=True,
     help="Tell at each hop what is different about the packet: mark, addresses, TTL ...",
 )
+@selecting
 @click.option("--json", is_flag=True, help="The trace on standard output, no view.")
 @click.option("--no-ui", is_flag=True, help="One block per journey (no full screen).")
 @options.color
@@ -185,7 +197,7 @@ def _found(stack: ExitStack, asked: Options, name: str) -> _Found:
             return _Found(topology, names, lab if built else None, look)
     topology = discover.discover(name, names)
     ports = len(topology.ports)
-    asked.notice(f"found {name}: {ports} port{'' if ports == 1 else 's'}")
+    asked.notice(f"found {topology.name}: {ports} port{'' if ports == 1 else 's'}")
     return _Found(topology, names, None, lambda: discover.discover(name, Names()))
 
 
@@ -236,9 +248,12 @@ def _capture(
     from tracer.view.line_view import write_lines
 
     colored = options.is_colored(asked.color, sys.stderr)
+    selection = on_this_host(asked.typed, found.names, found.topology)
     source = KernelSource(scope(found.topology), asked.layers, changes=asked.changes)
     watch = _watch(found)
-    session = Session(source, found.names, Tee(*sinks), found.topology, watch)
+    session = Session(
+        source, found.names, Tee(*sinks), found.topology, watch=watch, selects=selection
+    )
     seen: list[Capture] = []
     # What is made per packet holds no cycles; looking for some costs more than making journeys.
     gc.freeze()

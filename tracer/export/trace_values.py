@@ -132,6 +132,7 @@ class Values:
             hits=counts(members, "hits"),
             beside=optional(members, "beside", integer) or 0,
             silent=texts(members, "silent"),
+            unselected=optional(members, "unselected", integer) or 0,
         )
 
     def _hop(self, members: Members) -> Hop:

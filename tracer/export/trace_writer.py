@@ -34,6 +34,7 @@ from tracer.model import (
     TopologyChange,
     Verdict,
 )
+from tracer.text import printable
 
 _REMEMBERED = 8192
 """Pieces kept per kind; a trace that names more than this many things starts over."""
@@ -64,7 +65,7 @@ class TraceWriter:
         self.written = 0
         """Journeys that are whole in the file."""
         self._stream = stream
-        self._name = name
+        self._name = printable(name)
         self._failed = False
         self._texts: dict[str, str] = {}
         self._flows: dict[tuple[object, ...], str] = {}
@@ -292,6 +293,7 @@ def footer(summary: Summary) -> dict[str, object]:
         "hits": summary.hits,
         "beside": summary.beside,
         "silent": list(summary.silent),
+        "unselected": summary.unselected,
     }
 
 

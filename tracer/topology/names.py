@@ -8,13 +8,15 @@ cannot stop the trace. It must not know what a packet or a lab is.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from tracer.errors import TopologyError
 from tracer.model import Device, Netns, TopologyChange
 from tracer.text import printable
 from tracer.topology import links, netns
@@ -27,6 +29,9 @@ MOST_CHANGES = 64
 """What was true before is remembered for so many changes."""
 MOST_DEVICES = 65_536
 """More are not remembered: on a host where containers come and go, everything starts afresh."""
+
+_FEW = 8  # names in a message
+_ID_BEGINS = re.compile("[0-9a-f]{4,64}")
 
 
 class Place(NamedTuple):
@@ -128,6 +133,66 @@ class Names(dict[tuple[int, int], Device]):
         self._named = _named_places(self._host)
         self._of_processes = _places_of_processes(self._named, self._engines)
         return self._named | self._of_processes
+
+    def find(self, name: str) -> frozenset[int]:
+        """Return the inode numbers of the namespaces a person means by ``name``.
+
+        The first of these that there is: what ``netns`` or ``ip netns`` calls one, ``ns:<inum>`` or
+        the number, a container (see ``container``), a systemd service. Raises TopologyError.
+        """
+        places = self.places()
+        shown = printable(name)
+        found = {inum for inum, place in places.items() if place.netns.name == shown}
+        found = found or _of_file(name) or _of_number(name, places)
+        if found:
+            return frozenset(found)
+        processes = list(_processes())
+        containers = _containers(processes)
+        found = self._in_containers(name, containers)
+        unit = name.removesuffix(".service")
+        found = found or {inum for cgroup, inum in processes if unit_of(cgroup) == unit}
+        if not found:
+            called = {place.netns.name for place in places.values()}
+            called |= {printable(self._engines.name(each)) for each in containers}
+            raise TopologyError(
+                f"there is no namespace, container or service {shown} on this host{few(called)}",
+                hint="sudo skbtrace topo",
+            )
+        return frozenset(found)
+
+    def container(self, name: str) -> frozenset[int]:
+        """Return the inode numbers of the namespaces a container's processes are in.
+
+        ``name`` is its name, its pod's, its id or the first 4 digits of that or more. Its namespace
+        may be another container's or the host's. Raises TopologyError.
+        """
+        containers = _containers(_processes())
+        found = self._in_containers(name, containers)
+        if not found:
+            called = {printable(self._engines.name(each)) for each in containers}
+            raise TopologyError(
+                f"no container {printable(name)} runs on this host{few(called)}",
+                hint="sudo skbtrace topo",
+            )
+        return frozenset(found)
+
+    def _in_containers(self, name: str, containers: dict[str, set[int]]) -> set[int]:
+        names = {each: self._engines.name(each) for each in containers}
+        shown = printable(name)
+        meant = [
+            each
+            for each, called in names.items()
+            if shown in (printable(called), printable(self._engines.pod(each) or called))
+        ]
+        if not meant and _ID_BEGINS.fullmatch(name):
+            meant = [each for each in containers if each.startswith(name)]
+            if len(meant) > 1:
+                raise TopologyError(
+                    f"the ids of {len(meant)} containers begin with {name}"
+                    f"{few({printable(names[each]) for each in meant})}",
+                    hint="give more digits of the id, or the name",
+                )
+        return {inum for each in meant for inum in containers[each]}
 
     def refresh(self) -> None:
         """Read everything again: namespaces, and the links of those that were asked for."""
@@ -261,6 +326,54 @@ def _places_of_processes(known: dict[int, Place], engines: Engines) -> dict[int,
     return places
 
 
+def _processes() -> Iterator[tuple[str, int]]:
+    """Of each process its control groups and its namespace's inode number."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                inum = netns.inum(f"/proc/{entry.name}/ns/net")
+                yield Path(f"/proc/{entry.name}/cgroup").read_text(errors="replace"), inum
+            except OSError:  # it ended
+                continue
+
+
+def _containers(processes: Iterable[tuple[str, int]]) -> dict[str, set[int]]:
+    """Container's id → its processes' namespaces."""
+    found: dict[str, set[int]] = {}
+    for cgroup, inum in processes:
+        container = container_of(cgroup)
+        if container is not None:
+            found.setdefault(container, set()).add(inum)
+    return found
+
+
+def _of_file(name: str) -> set[int]:
+    """The namespace of that file under /run/netns; one that has several is shown by the first."""
+    try:
+        if "/" not in name and netns.exists(name):
+            return {netns.inum(str(netns.RUN_NETNS / name))}
+    except (OSError, ValueError):  # it went; a name that no file can have
+        pass
+    return set()
+
+
+def _of_number(name: str, places: dict[int, Place]) -> set[int]:
+    number = name.removeprefix("ns:")
+    if not (number.isascii() and number.isdigit() and len(number) <= 10):
+        return set()
+    # What is shown as ns:<inum> nobody could look up: whether it is there cannot be told.
+    return {int(number)} if number != name or int(number) in places else set()
+
+
+def few(names: Iterable[str]) -> str:
+    """Return the first of them in words, to stand behind a message that speaks of others."""
+    known = sorted(names)
+    if not known:
+        return ""
+    more = f" and {len(known) - _FEW} more" if len(known) > _FEW else ""
+    return f" (there are: {', '.join(known[:_FEW])}{more})"
+
+
 def _is_pause(pid: int) -> bool:
     """Whether it only holds the namespaces of a pod for the containers that are meant."""
     try:
@@ -270,12 +383,12 @@ def _is_pause(pid: int) -> bool:
 
 
 def _name_of(pid: int, engines: Engines) -> str | None:
-    """Its container's name, its systemd service, or what the process itself is called."""
+    """Its pod's or container's name, its systemd service, or what the process itself is called."""
     try:
         cgroup = Path(f"/proc/{pid}/cgroup").read_text(errors="replace")
         container = container_of(cgroup)
         if container is not None:
-            return engines.name(container)
+            return engines.pod(container) or engines.name(container)
         return unit_of(cgroup) or f"{_comm(pid)}:{pid}"
     except OSError:  # it ended
         return None

@@ -29,6 +29,7 @@ from types import TracebackType
 
 import tracer
 from tracer.errors import TopologyError
+from tracer.text import printable
 from tracer.topology import netns
 from tracer.topology.spec import LABS, Interface, Lab
 
@@ -133,7 +134,7 @@ class Traffic:
         child.stderr.close()
         if child.returncode != 0:
             last = said.splitlines()[-1] if said else f"exit status {child.returncode}"
-            self.failure = f"the lab's traffic ended: {last}"
+            self.failure = f"the lab's traffic ended: {printable(last)}"
 
 
 class _Unanswered(Exception):  # noqa: N818 -- not an error: it may well be what is to be seen

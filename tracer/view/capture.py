@@ -70,7 +70,10 @@ def _words(device: Device, topology: Topology) -> str:
 
 
 def closing(capture: Capture, summary: Summary) -> list[Line]:
-    """Return how many journeys there were, how they ended, and everything that was lost."""
+    """Return how many journeys there were, how they ended, and everything that was lost.
+
+    Those that were not asked for are counted apart.
+    """
     head: list[Span] = [(_count(summary.journeys, "journey"), "flow")]
     outcomes = [(o, summary.outcomes[o]) for o in Outcome if summary.outcomes.get(o)]
     for number, (outcome, count) in enumerate(outcomes):
@@ -78,6 +81,8 @@ def closing(capture: Capture, summary: Summary) -> list[Line]:
     lost = {name: count for name, count in summary.lost.items() if count}
     if not lost:
         head += [("; ", ""), ("nothing lost", "good")]
+    if summary.unselected:
+        head.append((f"; {summary.unselected} not selected", ""))
     lines: list[Line] = [tuple(head)]
     for name, count in lost.items():
         lines.append((("! ", "bad"), (f"{name} {count}: {LOSSES.get(name, 'lost')}", "bad")))

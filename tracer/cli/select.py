@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``--netns``, ``--container``, ``--from`` and ``--to``: what was typed, and whom it means."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from tracer.errors import TopologyError
+from tracer.text import printable
+
+if TYPE_CHECKING:
+    from tracer.model import Journey, Netns, Topology
+    from tracer.selection import Namespaces, Selection
+    from tracer.topology.names import Names
+
+_HELP = {
+    "--netns": "Only journeys that pass through this namespace: one of `ip netns`, a name as "
+    "skbtrace shows it, ns:<inum>, host, a container or a systemd service.",
+    "--container": "Only journeys that pass through this container's namespace: its name, or the "
+    "beginning of its id.",
+    "--from": "Only journeys that begin in this namespace or container.",
+    "--to": "Only journeys that end in this namespace or container, or were on their way there.",
+}
+
+
+class Typed(NamedTuple):
+    """The names behind each of the options."""
+
+    netns: tuple[str, ...]
+    container: tuple[str, ...]
+    origin: tuple[str, ...]
+    target: tuple[str, ...]
+
+
+def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options; its parameters are the fields of ``Typed``."""
+    for (option, text), name in reversed([*zip(_HELP.items(), Typed._fields, strict=True)]):
+        more = " May be given again: any of them." if option == "--netns" else ""
+        command = click.option(option, name, multiple=True, metavar="NAME", help=text + more)(
+            command
+        )
+    return command
+
+
+def on_this_host(typed: Typed, names: Names, topology: Topology) -> Selection | None:
+    """Return what the names mean on this host now; None if nothing was typed.
+
+    Raises TopologyError for a name that means nothing.
+    """
+    if not any(typed):
+        return None
+    from tracer.selection import Namespaces, Selection
+
+    def all_of(typed: Iterable[str], find: Callable[[str], frozenset[int]]) -> Namespaces:
+        return Namespaces(frozenset().union(*map(find, typed)))
+
+    target = all_of(typed.target, names.find)
+    return Selection(
+        netns=all_of(typed.netns, names.find),
+        container=all_of(typed.container, names.container),
+        origin=all_of(typed.origin, names.find),
+        target=target,
+        addresses=_addresses(topology, target),
+    )
+
+
+class InATrace:
+    """What the names mean in a trace: its own namespaces have these names or inode numbers."""
+
+    def __init__(self, typed: Typed, topology: Topology | None) -> None:
+        from tracer.selection import Selection
+
+        self._typed = typed
+        target = _named(typed.target)
+        self._selection = Selection(
+            netns=_named(typed.netns),
+            container=_named(typed.container),
+            origin=_named(typed.origin),
+            target=target,
+            addresses=_addresses(topology, target),
+        )
+        self._met: set[Netns] = set()
+        if topology is not None:
+            bridge = () if topology.bridge is None else (topology.bridge,)
+            self._met |= {d.netns for d in (*bridge, *topology.ports, *topology.ends)}
+
+    def chosen(self, journeys: Iterable[Journey]) -> Iterator[Journey]:
+        """Give those that are wanted."""
+        from tracer.selection import met
+
+        for journey in journeys:
+            self._met.update(met(journey))
+            if self._selection(journey):
+                yield journey
+
+    def check(self, file: str) -> None:
+        """Raise TopologyError for a name that no namespace had in the journeys so far."""
+        for name in (name for names in self._typed for name in names):
+            wanted = _named([name])
+            if not any(netns in wanted for netns in self._met):
+                from tracer.topology.names import few
+
+                called = sorted({netns.name for netns in self._met})
+                raise TopologyError(
+                    f"no namespace of this trace is called {printable(name)}{few(called)}",
+                    hint=f"skbtrace show --netns {shlex.quote(called[0])} "
+                    f"{printable(shlex.quote(file))}"
+                    if called
+                    else None,
+                )
+
+
+def _named(typed: Iterable[str]) -> Namespaces:
+    from tracer.selection import Namespaces
+
+    numbers = {name.removeprefix("ns:") for name in typed}
+    return Namespaces(
+        frozenset(int(number) for number in numbers if number.isascii() and number.isdigit()),
+        frozenset(map(printable, typed)),
+    )
+
+
+def _addresses(topology: Topology | None, target: Namespaces) -> frozenset[str]:
+    given = () if topology is None else topology.addresses
+    return frozenset(a.split("/")[0] for device, a in given if device.netns in target)
