@@ -20,6 +20,7 @@ import pytest
 
 from tests.kernel.conftest import HOUSE, IN_A_GUEST, TIMEOUT_S, Trace, path_of, skbtrace
 from tests.vm.peer import DOCKER
+from tracer.model import Journey
 
 THERE = IN_A_GUEST and "apparmor=0" in Path("/proc/cmdline").read_text().split()
 
@@ -216,3 +217,48 @@ def test_containers_that_share_a_namespace_are_called_by_its_owner(engine: Engin
     )
     assert {"host", "web", "db", "api"} <= set(told.split())
     assert not {"side", "hosted"} & set(told.split())  # they have no namespace of their own
+
+
+def selected(engine: Engine, path: Path, *options: str) -> list[Journey]:
+    """The echo requests and replies among what is selected while web pings db, and db web."""
+    web, db = engine.address("web"), engine.address("db")
+    pings = f"docker exec web ping -c 3 {db}; docker exec db ping -c 3 {web}"
+    skbtrace(
+        *("--topology", "docker0", "--layers", "transport,socket", "-q", "-f", "-w", str(path)),
+        *(*options, "--", "sh", "-ec", pings),
+        env=engine._environment,
+    )
+    return Trace(path).of("icmp")
+
+
+def test_containers_are_selected_by_name_and_by_id(engine: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    web, db = engine.address("web"), engine.address("db")
+    container = engine.inspect("db")["Id"]
+    for name in ("db", container, container[:12]):
+        assert len(selected(engine, path, "--container", name)) == 12
+    assert {j.flow.src for j in selected(engine, path, "--from", "web")} == {web}
+    assert {j.flow.src for j in selected(engine, path, "--to", container[:12])} == {web}
+    assert {j.flow.dst for j in selected(engine, path, "--to", "web", "--from", "db")} == {web}
+    shown = skbtrace("show", "--to", "web", str(path)).stdout
+    assert shown.count(f"{db} > {web}") == 6
+
+
+def test_a_container_is_selected_that_has_no_namespace_of_its_own(
+    engine: Engine, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.json"
+    web = engine.address("web")
+    assert {j.flow.src for j in selected(engine, path, "--from", "side")} == {web}
+    assert len(selected(engine, path, "--container", "side", "--container", "db")) == 12
+    passed = selected(engine, path, "--container", "hosted")  # the bridge is the host's
+    assert len(passed) == 12
+    assert selected(engine, path, "--from", "hosted") == []
+
+
+def test_a_container_that_does_not_run_is_not_selected(engine: Engine) -> None:
+    done = skbtrace("--topology", "docker0", "--container", "cache", status=1)
+    assert done.stderr.splitlines()[-2:] == [
+        "skbtrace: no container cache runs on this host (there are: api, db, hosted, side, web)",
+        "  try: sudo skbtrace topo",
+    ]
