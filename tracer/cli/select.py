@@ -119,7 +119,7 @@ def _named(typed: Iterable[str]) -> Namespaces:
 
     numbers = {name.removeprefix("ns:") for name in typed}
     return Namespaces(
-        frozenset(int(number) for number in numbers if number.isascii() and number.isdigit()),
+        frozenset(int(n) for n in numbers if n.isascii() and n.isdigit() and len(n) < 20),
         frozenset(map(printable, typed)),
     )
 
