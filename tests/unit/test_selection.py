@@ -30,7 +30,9 @@ from tracer.model import Change, Hop, Journey, Netns, Outcome, Socket, Task
 from tracer.selection import Namespaces, Selection, met
 
 NOWHERE = Netns(5, "nowhere")
-any_journeys = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+any_journeys = settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 def of(*netnses: Netns) -> Namespaces:
