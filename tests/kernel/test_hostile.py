@@ -70,6 +70,8 @@ def bridge() -> Iterator[str]:
             run("ip", "link", "set", port, "master", BRIDGE, "up")
             run("ip", "-n", place, "addr", "add", f"{address}/24", "dev", end)
             run("ip", "-n", place, "link", "set", end, "up")
+        ping = ("ping", "-q", "-c", "1", ADDRESSES[1])  # who has which address is known from now on
+        run("nsenter", "--net=/run/netns/" + os.fsdecode(PLACES[0]), *ping)
         yield os.fsdecode(BRIDGE)
     finally:
         for place in PLACES:
