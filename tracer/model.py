@@ -344,7 +344,11 @@ class Forwarding(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A route of a namespace's tables ``local`` and ``main``. Policy rules are not looked at."""
+    """A route of a namespace's tables ``local`` and ``main``. Policy rules are not looked at.
+
+    One with several next hops is a route for each. Those of multicast, and those for some senders
+    or types of service only, are left out.
+    """
 
     netns: Netns
     type: str
@@ -368,7 +372,8 @@ class Rewrite(NamedTuple):
     kind: str
     """``dnat``, ``snat``, ``masquerade`` or ``redirect``."""
     to: str | None = None
-    """``172.17.0.2:80``, ``:8080``, ``172.17.0.2``; None for masquerade."""
+    """``172.17.0.2:80``, ``:8080``, ``172.17.0.2``; None for masquerade, and where it depends on
+    the packet."""
     proto: str | None = None
     src: str | None = None
     """An address or a network."""
@@ -378,7 +383,8 @@ class Rewrite(NamedTuple):
     iifname: str | None = None
     oifname: str | None = None
     rule: str = ""
-    """As the tool that listed it writes it."""
+    """As the program that listed it writes it, with what it matches beside what is told here; the
+    jumps that lead to it stand before it, each followed by ``; ``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,13 +400,13 @@ class Topology:
     ends: tuple[Device, ...] = ()
     """The far ends of the ports' veth pairs, usually in other namespaces."""
     addresses: tuple[tuple[Device, str], ...] = ()
-    """Every address on the bridge and the ends, as ``172.17.0.2/16``."""
+    """Every address on the bridge, the ends and the uplinks, as ``172.17.0.2/16``."""
     pairs: tuple[tuple[Device, Device], ...] = ()
     """The veth pairs: a bridge's port comes first."""
     others: tuple[Device, ...] = ()
     """The other devices of the ends' namespaces: lo, an end on another bridge."""
     uplinks: tuple[Device, ...] = ()
-    """Devices of the bridge's namespace, but the bridge, by which a route with a gateway leads."""
+    """Devices of the bridge's namespace, not the bridge, by which a route with a gateway leads."""
     macs: tuple[tuple[Device, str], ...] = ()
     down: tuple[Device, ...] = ()
     """Devices that are not up."""
@@ -410,7 +416,7 @@ class Topology:
     routes: tuple[Route, ...] = ()
     """Of the bridge's namespace and of the ends'."""
     rewrites: tuple[Rewrite, ...] = ()
-    """Of the same namespaces."""
+    """Of the bridge's namespace (a lab's without one: of its router's), by hook, in their order."""
     forwards: tuple[Netns, ...] = ()
     """The namespaces of these in which IPv4 is forwarded (ip_forward)."""
 

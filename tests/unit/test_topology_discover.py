@@ -14,7 +14,7 @@ HOST, C1 = Netns(1, "host"), Netns(2, "c1")
 
 
 def link(ifindex: int, ifname: str, kind: str | None) -> Link:
-    return Link(ifindex, ifname, kind, None, True, None, False, None, None)
+    return Link(ifindex, ifname, kind)
 
 
 def test_the_scope_is_bridge_ports_and_ends() -> None:

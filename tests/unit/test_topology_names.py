@@ -32,10 +32,7 @@ class World:
 
     def read(self) -> list[Link]:
         self.readings += 1
-        return [
-            Link(ifindex, ifname, None, None, True, None, False, None, None)
-            for ifindex, ifname in self.ifnames.items()
-        ]
+        return [Link(ifindex, ifname, None) for ifindex, ifname in self.ifnames.items()]
 
 
 @pytest.fixture

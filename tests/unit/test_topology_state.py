@@ -44,9 +44,7 @@ class World:
             assert isinstance(found, list)
             for index, interface in enumerate(lab.at(place), 2):
                 alias = lab.mark if mark is None else mark
-                found.append(
-                    Link(index, interface.ifname, "veth", alias, True, None, False, None, None)
-                )
+                found.append(Link(index, interface.ifname, "veth", alias))
 
     def hide(self) -> None:
         """There is no root."""

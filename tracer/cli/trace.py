@@ -172,15 +172,12 @@ def _found(stack: ExitStack, asked: Options, name: str) -> _Found:
     from tracer.topology import discover
     from tracer.topology.build import standing
     from tracer.topology.names import Names
-    from tracer.topology.spec import LABS
 
     names = Names()
     if name == discover.AUTO:
         asked.notice("tracing every device of this host")
         return _Found(discover.everything(), names, None, None)
-    lab = LABS.get(name)
-    if lab is not None and not lab.on_host and discover.is_bridge(name):
-        lab = None  # what this host has goes before a lab of the same name
+    lab = discover.lab_called(name)
     if lab is not None:
         built = stack.enter_context(standing(lab))
         if built:

@@ -218,7 +218,7 @@ def _delete(which: Callable[[Link], bool]) -> None:
     from pyroute2.netlink.exceptions import NetlinkError
 
     with IPRoute() as route:
-        for link in [links.parse(message) for message in route.get_links()]:
+        for link in links.read():
             if which(link):
                 try:
                     route.link("del", index=link.ifindex)
@@ -261,7 +261,7 @@ def _refuse_collisions(lab: Lab) -> None:
     from pyroute2.netlink.exceptions import NetlinkError
 
     with IPRoute() as route:
-        by_index = {link.ifindex: link for link in map(links.parse, route.get_links())}
+        by_index = {link.ifindex: link for link in links.read()}
         names = {interface.ifname for interface in lab.at(HOST)}
         for link in by_index.values():
             if link.ifname in names:

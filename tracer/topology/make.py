@@ -133,12 +133,10 @@ def _quiet(ifname: str) -> None:
 def _wait_until_ready(lab: Lab, place: str) -> None:
     # The kernel notices carriers in a worker. Until then a bridge's port is disabled, and the
     # first end of a pair has no queue to send from; both drop.
-    from pyroute2 import IPRoute
-
     deadline = time.monotonic() + READY_S
-    with IPRoute() as route, _link_events() as events:
+    with _link_events() as events:
         while True:
-            found = [links.parse(message) for message in route.get_links()]
+            found = links.read()
             ready = {
                 link.ifname for link in found if link.up and (link.forwards or not link.master)
             }

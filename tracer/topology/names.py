@@ -21,6 +21,7 @@ from tracer.model import Device, Netns, TopologyChange
 from tracer.text import printable
 from tracer.topology import links, netns
 from tracer.topology.engines import Engines, container_of, unit_of
+from tracer.topology.links import Link
 from tracer.topology.spec import PREFIX
 
 PATIENCE_S = 1.0
@@ -194,6 +195,12 @@ class Names(dict[tuple[int, int], Device]):
                 )
         return {inum for each in meant for inum in containers[each]}
 
+    def learn(self, netns: Netns, found: Iterable[Link]) -> None:
+        """Take over what somebody else has read of a namespace just now."""
+        self._forget_if_full()
+        self._read_at[netns.inum] = self._clock()
+        self._learn(netns, found)
+
     def refresh(self) -> None:
         """Read everything again: namespaces, and the links of those that were asked for."""
         self._forget()
@@ -202,7 +209,7 @@ class Names(dict[tuple[int, int], Device]):
 
     def _forget(self) -> None:
         self._engines.forget()
-        self._named = _named_places(self._host)
+        self._named.clear()
         self._of_processes.clear()
         self._named_at = self._of_processes_at = float("-inf")
         self._unknown.clear()
@@ -221,10 +228,13 @@ class Names(dict[tuple[int, int], Device]):
             unknown = self._unknown[key] = Device(self.netns(inum), ifindex, f"if{ifindex}")
         return unknown
 
-    def _read(self, inum: int) -> None:
+    def _forget_if_full(self) -> None:
         if len(self) + len(self._read_at) >= MOST_DEVICES:
             self.clear()
             self._read_at.clear()
+
+    def _read(self, inum: int) -> None:
+        self._forget_if_full()
         self._read_at[inum] = self._clock()
         place = self._place(inum)
         if place is None:
@@ -235,12 +245,17 @@ class Names(dict[tuple[int, int], Device]):
             self._named.pop(inum, None)
             self._of_processes.pop(inum, None)
             return
+        self._learn(place.netns, found)
+
+    def _learn(self, netns: Netns, found: Iterable[Link]) -> None:
+        inum = netns.inum
         for key in [key for key in self._unknown if key[0] == inum]:
             del self._unknown[key]
         for link in found:
-            device = Device(place.netns, link.ifindex, printable(link.ifname))
-            if self.get((inum, link.ifindex)) != device:
-                self[inum, link.ifindex] = device
+            known = self.get((inum, link.ifindex))
+            ifname = printable(link.ifname)
+            if known is None or known.ifname != ifname or known.netns != netns:
+                self[inum, link.ifindex] = Device(netns, link.ifindex, ifname)
 
     def _place(self, inum: int) -> Place | None:
         known = self._named.get(inum) or self._of_processes.get(inum)
@@ -257,7 +272,7 @@ class Names(dict[tuple[int, int], Device]):
         return self._named.get(inum) or self._of_processes.get(inum)
 
 
-def _links_of(inum: int) -> list[links.Link]:
+def _links_of(inum: int) -> list[Link]:
     # Inode numbers are used again: the path may lead somewhere else by now.
     if netns.inum("/proc/thread-self/ns/net") != inum:
         return []

@@ -13,7 +13,7 @@ import errno
 import fcntl
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -65,10 +65,37 @@ def inside(path: str, work: Callable[[], T]) -> T:
     return results[0]
 
 
-def enter(path: str) -> None:
-    """Move the calling thread into the namespace at ``path``. Raises OSError."""
+def inside_each(paths: Mapping[int, str], work: Callable[[], T]) -> dict[int, T]:
+    """Run ``work`` in each of the namespaces (inode number → path) and return the results.
+
+    One thread enters them one after the other. A namespace that is gone, or whose path leads to
+    another one by now, is left out. Raises PermissionError, and what ``work`` raises but OSError.
+    """
+
+    def body() -> dict[int, T]:
+        results = {}
+        for inum, path in paths.items():
+            try:
+                enter(path, inum)
+                results[inum] = work()
+            except PermissionError:
+                raise
+            except OSError:  # it vanished meanwhile
+                continue
+        return results
+
+    return inside(OWN, body)
+
+
+def enter(path: str, inum: int | None = None) -> None:
+    """Move the calling thread into the namespace at ``path``.
+
+    Raises OSError, and FileNotFoundError if it is not the one with that inode number.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        if inum is not None and os.fstat(fd).st_ino != inum:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         _libc("setns", fd, _CLONE_NEWNET)
     finally:
         os.close(fd)
