@@ -14,12 +14,16 @@ from tracer.model import (
     Device,
     Drop,
     Flow,
+    Forwarding,
     Hop,
     Journey,
     Netns,
     Outcome,
+    Port,
     ProbePlace,
     Reference,
+    Rewrite,
+    Route,
     Segment,
     Socket,
     State,
@@ -164,15 +168,72 @@ def journeys(draw: st.DrawFn, least_hops: int = 0) -> Journey:
     )
 
 
+ports = st.builds(
+    Port,
+    device=devices,
+    state=st.sampled_from(["forwarding", "blocking"]) | names,
+    isolated=st.booleans(),
+    hairpin=st.booleans(),
+    learning=st.booleans(),
+    flood=st.booleans(),
+    vlans=st.lists(st.integers(1, 4094), max_size=3).map(tuple),
+    pvid=st.none() | st.integers(1, 4094),
+)
+forwardings = st.builds(
+    Forwarding,
+    mac=names,
+    device=devices,
+    vlan=st.none() | st.integers(1, 4094),
+    local=st.booleans(),
+)
+routes = st.builds(
+    Route,
+    netns=netnses,
+    type=st.sampled_from(["unicast", "local"]) | names,
+    dst=st.just("0.0.0.0/0") | names,
+    gateway=st.none() | names,
+    device=st.none() | devices,
+    metric=counts,
+)
+_matched = st.none() | names
+rewrites = st.builds(
+    Rewrite,
+    netns=netnses,
+    hook=st.just("PRE_ROUTING") | names,
+    kind=st.sampled_from(["dnat", "snat", "masquerade", "redirect"]) | names,
+    to=_matched,
+    proto=_matched,
+    src=_matched,
+    dst=_matched,
+    dport=_matched,
+    iifname=_matched,
+    oifname=_matched,
+    rule=names,
+)
+
+
+def _few(things: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(things, max_size=2).map(tuple)
+
+
 topologies = st.builds(
     Topology,
     name=names,
     built=st.booleans(),
     bridge=st.none() | devices,
-    ports=st.lists(devices, max_size=2).map(tuple),
-    ends=st.lists(devices, max_size=2).map(tuple),
-    addresses=st.lists(st.tuples(devices, names), max_size=2).map(tuple),
-    pairs=st.lists(st.tuples(devices, devices), max_size=2).map(tuple),
+    ports=_few(devices),
+    ends=_few(devices),
+    addresses=_few(st.tuples(devices, names)),
+    pairs=_few(st.tuples(devices, devices)),
+    others=_few(devices),
+    uplinks=_few(devices),
+    macs=_few(st.tuples(devices, names)),
+    down=_few(devices),
+    states=_few(ports),
+    fdb=_few(forwardings),
+    routes=_few(routes),
+    rewrites=_few(rewrites),
+    forwards=_few(netnses),
 )
 
 

@@ -21,9 +21,13 @@ from tracer.model import (
     Capture,
     Change,
     Flow,
+    Forwarding,
     Journey,
     Outcome,
+    Port,
     Reference,
+    Rewrite,
+    Route,
     Segment,
     State,
     TopologyChange,
@@ -47,8 +51,9 @@ OPEN = Draft202012Validator(PUBLISHED)
 STRICT = Draft202012Validator(
     {
         **closed(PUBLISHED),
-        # `device` is also part of an address, which has one member more.
-        "$defs": {**closed(PUBLISHED)["$defs"], "device": PUBLISHED["$defs"]["device"]},
+        # These are also part of what has more members: an address, a route.
+        "$defs": closed(PUBLISHED)["$defs"]
+        | {name: PUBLISHED["$defs"][name] for name in ("device", "netns")},
     }
 )
 
@@ -118,6 +123,12 @@ def test_the_schema_knows_the_model() -> None:
     named |= {"verdict": Verdict._fields, "change": Change._fields}
     for name, fields in named.items():
         assert tuple(PUBLISHED["$defs"][name]["properties"]) == fields
+    parts = {"port": {*Port._fields}, "forwarding": {*Forwarding._fields}}
+    parts |= {"route": {*Route._fields}, "rewrite": {*Rewrite._fields}}
+    for name, its in parts.items():
+        described = PUBLISHED["$defs"][name]
+        base = described["$ref"].rpartition("/")[2]
+        assert {base, *described["properties"]} == its
     references = journey["properties"]["references"]["items"]
     assert tuple(references["properties"]) == Reference._fields
 

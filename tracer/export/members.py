@@ -96,6 +96,11 @@ def integer(members: Members, name: str, least: int = 0) -> int:
     return value
 
 
+def integers(members: Members, name: str) -> tuple[int, ...]:
+    """Return a member that is a list of whole numbers."""
+    return tuple(integer({name: item}, name) for item in a_list(members, name))
+
+
 def truth(members: Members, name: str) -> bool:
     """Return a member that is true or false."""
     value = members.get(name)

@@ -7,6 +7,9 @@ line must hold and does not. This module knows neither lines nor files.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from tracer.export.members import (
     Members,
     WrongError,
@@ -15,6 +18,7 @@ from tracer.export.members import (
     counts,
     hexadecimal,
     integer,
+    integers,
     objects,
     optional,
     plain,
@@ -30,12 +34,16 @@ from tracer.model import (
     Device,
     Drop,
     Flow,
+    Forwarding,
     Hop,
     Journey,
     Netns,
     Outcome,
+    Port,
     ProbePlace,
     Reference,
+    Rewrite,
+    Route,
     Segment,
     Socket,
     State,
@@ -52,8 +60,10 @@ _REMEMBERED = 8192
 _FLOW_TEXTS = frozenset({"proto", "src", "dst", "eth_src", "eth_dst", "tcp_flags", "arp_op"})
 _STATE_TEXTS = frozenset({"ct", "csum"})
 _STATE_TRUTHS = frozenset({"sk", "refdst"})
+_REWRITE_MATCHES = ("to", "proto", "src", "dst", "dport", "iifname", "oifname")
 _OUTCOMES = {o.value: o for o in Outcome}
 _SEGMENTS = {s.value: s for s in Segment}
+_Value = TypeVar("_Value")
 
 
 class Values:
@@ -207,6 +217,52 @@ class Values:
                 (self._device(an_object(p, "one")), self._device(an_object(p, "other")))
                 for p in objects(members, "pairs")
             ),
+            others=self._all(members, "others", self._device),
+            uplinks=self._all(members, "uplinks", self._device),
+            macs=self._all(members, "macs", lambda m: (self._device(m), text(m, "mac"))),
+            down=self._all(members, "down", self._device),
+            states=self._all(members, "states", self._port),
+            fdb=self._all(members, "fdb", self._forwarding),
+            routes=self._all(members, "routes", self._route),
+            rewrites=self._all(members, "rewrites", _rewrite),
+            forwards=self._all(members, "forwards", _netns),
+        )
+
+    def _all(
+        self, members: Members, name: str, read: Callable[[Members], _Value]
+    ) -> tuple[_Value, ...]:
+        """Read a list that traces of before do not have."""
+        return tuple([read(each) for each in optional(members, name, objects) or ()])
+
+    def _port(self, members: Members) -> Port:
+        return Port(
+            device=self._device(members),
+            state=text(members, "state"),
+            isolated=truth(members, "isolated"),
+            hairpin=truth(members, "hairpin"),
+            learning=truth(members, "learning"),
+            flood=truth(members, "flood"),
+            vlans=integers(members, "vlans"),
+            pvid=optional(members, "pvid", integer),
+        )
+
+    def _forwarding(self, members: Members) -> Forwarding:
+        return Forwarding(
+            mac=text(members, "mac"),
+            device=self._device(members),
+            vlan=optional(members, "vlan", integer),
+            local=truth(members, "local"),
+        )
+
+    def _route(self, members: Members) -> Route:
+        device = optional(members, "device", an_object)
+        return Route(
+            netns=_netns(members),
+            type=text(members, "type"),
+            dst=text(members, "dst"),
+            gateway=optional(members, "gateway", text),
+            device=None if device is None else self._device(device),
+            metric=integer(members, "metric"),
         )
 
 
@@ -252,6 +308,16 @@ def _task(members: Members) -> Task:
         pid=integer(members, "pid"),
         comm=text(members, "comm"),
         netns=None if members.get("netns") is None else _netns(members),
+    )
+
+
+def _rewrite(members: Members) -> Rewrite:
+    return Rewrite(
+        netns=_netns(members),
+        hook=text(members, "hook"),
+        kind=text(members, "kind"),
+        rule=text(members, "rule"),
+        **{name: optional(members, name, text) for name in _REWRITE_MATCHES},
     )
 
 

@@ -23,9 +23,12 @@ from tracer.model import (
     Device,
     Drop,
     Flow,
+    Forwarding,
     Hop,
     Journey,
     Netns,
+    Port,
+    Route,
     Socket,
     State,
     Summary,
@@ -316,7 +319,29 @@ def topology_members(topology: Topology) -> dict[str, object]:
         "ends": [_device(d) for d in topology.ends],
         "addresses": [{**_device(d), "address": address} for d, address in topology.addresses],
         "pairs": [{"one": _device(one), "other": _device(far)} for one, far in topology.pairs],
+        "others": [_device(d) for d in topology.others],
+        "uplinks": [_device(d) for d in topology.uplinks],
+        "macs": [{**_device(d), "mac": mac} for d, mac in topology.macs],
+        "down": [_device(d) for d in topology.down],
+        "states": [_placed(port) for port in topology.states],
+        "fdb": [_placed(entry) for entry in topology.fdb],
+        "routes": [_route(route) for route in topology.routes],
+        "rewrites": [
+            _there({**_netns(r.netns), **r._asdict(), "netns": r.netns.name})
+            for r in topology.rewrites
+        ],
+        "forwards": [_netns(netns) for netns in topology.forwards],
     }
+
+
+def _placed(what: Port | Forwarding) -> dict[str, object]:
+    return _there({**_device(what.device), **what._asdict(), "device": None})
+
+
+def _route(route: Route) -> dict[str, object]:
+    device = None if route.device is None else _device(route.device)
+    members = {**_netns(route.netns), **route._asdict(), "netns": route.netns.name}
+    return _there({**members, "device": device})
 
 
 def _device(device: Device) -> dict[str, object]:
