@@ -409,7 +409,7 @@ class Topology:
     """Devices of the bridge's namespace, not the bridge, by which a route with a gateway leads."""
     macs: tuple[tuple[Device, str], ...] = ()
     down: tuple[Device, ...] = ()
-    """Devices that are not up."""
+    """Devices that are not up, or have no carrier."""
     states: tuple[Port, ...] = ()
     """Of every port."""
     fdb: tuple[Forwarding, ...] = ()

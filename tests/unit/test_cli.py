@@ -63,6 +63,7 @@ def test_every_command_has_help_with_an_example(
         (["--topology", "docker0", "--"], "there is no command behind --"),
         (["-w", "x.json"], "say what to trace"),
         (["--topology", "docker0", "--json", "-w", "-"], "both write to standard output"),
+        (["topo", "docker0", "--json", "--dot"], "both say how it is printed"),
     ],
 )
 def test_bad_words_are_a_usage_error(
@@ -99,6 +100,21 @@ def test_names_become_the_namespaces_they_mean_now(monkeypatch: pytest.MonkeyPat
         addresses=frozenset({"fe80::3"}),
     )
     assert on_this_host(Typed((), (), (), ()), Names(), TOPOLOGY) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"), [([], "topo"), (["br\x1b[31m"], r"topo br\x1b[31m"), (["--dot"], "topo")]
+)
+def test_topo_says_that_it_needs_root(
+    words: list[str],
+    hint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert run(["topo", *words]) == 3
+    said = "skbtrace: looking into other network namespaces needs root\n"
+    assert capsys.readouterr().err == f"{said}  try: sudo skbtrace {hint}\n"
 
 
 def command_of(*words: str) -> list[str]:

@@ -199,7 +199,7 @@ def test_markup_is_no_markup() -> None:
 def test_what_the_kernel_calls_a_device_or_a_namespace_is_safe(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    link = Link(3, name, None, None, True, None, False, None, None)
+    link = Link(3, name, None)
     monkeypatch.setattr(links, "read", lambda: [link])
     monkeypatch.setattr(netns, "inside", lambda _path, work: work())
     monkeypatch.setattr(names, "_files", lambda _: {77: Path("/run/netns", "x" + name)})
@@ -240,7 +240,7 @@ def test_what_a_process_calls_itself_is_safe(comm: bytes) -> None:
 @many
 @given(ugly, ugly)
 def test_messages_about_bridges_are_safe(name: str, other: str) -> None:
-    found = [Link(1, other, "bridge", None, True, None, False, None, None)]
+    found = [Link(1, other, "bridge")]
     for asked in (name, other):
         kind = None if asked == other else "bridge"
         with pytest.raises(SkbtraceError) as caught:

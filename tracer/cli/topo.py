@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from tracer.cli import options
-from tracer.errors import TopologyError
+from tracer.errors import PrerequisiteError, TopologyError, UsageError
+from tracer.text import printable
 
 if TYPE_CHECKING:
     from tracer.model import Topology
@@ -21,31 +23,49 @@ Examples:
   sudo skbtrace topo docker0
   sudo skbtrace topo nat                a lab that stands
   sudo skbtrace topo docker0 --json | jq '.pairs[].other'
+  sudo skbtrace topo docker0 --dot | dot -Tsvg >docker0.svg
 """
 
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each, as in a trace.")
+@click.option("--dot", "as_dot", is_flag=True, help="A graph for Graphviz.")
 @options.color
 @options.ascii_only
-def topo(name: str | None, as_json: bool, color: str, ascii_only: bool) -> None:
+def topo(name: str | None, as_json: bool, as_dot: bool, color: str, ascii_only: bool) -> None:
     """Draw the bridge or lab NAME: namespaces, devices, addresses, who is joined with whom.
 
-    Without NAME, every bridge of this host.
+    Without NAME, or with auto, every bridge of this host.
     """
+    if as_json and as_dot:
+        raise UsageError("--json and --dot both say how it is printed", hint="use one of them")
+    if os.geteuid() != 0:
+        raise PrerequisiteError(
+            "looking into other network namespaces needs root",
+            hint="sudo skbtrace topo" + (f" {printable(name)}" if name else ""),
+        )
+    found = _found(name)
+    if as_json:
+        from tracer.export.trace_writer import topology_members
+
+        for topology in found:
+            click.echo(json.dumps(topology_members(topology)))
+    elif as_dot:
+        from tracer.view.dot import graph
+
+        click.echo("\n".join(graph(found)))
+    else:
+        _draw(found, color, ascii_only)
+
+
+def _draw(found: list[Topology], color: str, ascii_only: bool) -> None:
     from tracer.view.line_view import speaks_unicode, terminal_width, write_lines
     from tracer.view.look import Look
     from tracer.view.topo import drawing
 
-    found = _found(name)
     look = Look(ascii_only or not speaks_unicode(sys.stdout))
     for number, topology in enumerate(found):
-        if as_json:
-            from tracer.export.trace_writer import topology_members
-
-            click.echo(json.dumps(topology_members(topology)))
-            continue
         if number:
             click.echo()
         width = terminal_width(sys.stdout)
@@ -59,17 +79,15 @@ def topo(name: str | None, as_json: bool, color: str, ascii_only: bool) -> None:
 def _found(name: str | None) -> list[Topology]:
     from tracer.topology import discover
     from tracer.topology.names import Names
-    from tracer.topology.spec import LABS
 
-    names = Names()
-    bridges = discover.bridges()
-    if name is None:
+    if name is None or name == discover.AUTO:
+        bridges = discover.bridges()
         if not bridges:
             raise TopologyError(
                 "there is no bridge on this host", hint="sudo skbtrace lab up   # builds one"
             )
-        return [discover.discover(each, names) for each in bridges]
-    lab = LABS.get(name)
-    if lab is not None and name not in bridges and not lab.on_host:
-        return [discover.discover_lab(lab, names)]
-    return [discover.discover(name, names)]
+        return [discover.discover(each, Names()) for each in bridges]
+    lab = discover.lab_called(name)
+    if lab is not None and not lab.on_host:
+        return [discover.discover_lab(lab, Names())]
+    return [discover.discover(name, Names())]

@@ -38,7 +38,7 @@ _NDMSG = struct.Struct("=BxxxiHBB")
 _VLAN = struct.Struct("=HH")
 
 _EXT_MASK, _VLANS_COMPRESSED, _SKIP_STATS = 29, 1 << 2, 1 << 3
-_OPER_UNKNOWN, _OPER_UP = 0, 6
+_IFF_UP, _OPER_UP = 1, 6
 _PORT_STATES = ("disabled", "listening", "learning", "forwarding", "blocking")
 _PVID, _RANGE_BEGIN, _RANGE_END = 1 << 1, 1 << 3, 1 << 4
 _PERMANENT = 0x80
@@ -78,7 +78,7 @@ class Link(NamedTuple):
     up: bool = True
     """Its operational state is UP."""
     down: bool = False
-    """Its operational state is neither UP nor UNKNOWN, which loopback and tunnels have."""
+    """It is not up, or has no carrier. The operational state follows that up to a second later."""
     master: int | None = None
     """The ifindex of the bridge it is a port of."""
     port: BridgePort | None = None
@@ -158,12 +158,11 @@ def _links(route: Netlink) -> list[Link]:
 
 
 def _link(message: bytes) -> Link:
-    _, _, ifindex, _, _ = _IFINFO.unpack_from(message)
+    _, _, ifindex, flags, _ = _IFINFO.unpack_from(message)
     found = attributes(message, _IFINFO.size)
     info = attributes(found.get(18, b""))
     kind = text(info.get(1))
     master = u32(found.get(10))
-    operstate = u8(found.get(16))
     address = found.get(1, b"")
     return Link(
         ifindex=ifindex,
@@ -171,8 +170,8 @@ def _link(message: bytes) -> Link:
         kind=kind,
         alias=text(found.get(20)),
         mac=address.hex(":") if len(address) == 6 and any(address) else None,
-        up=operstate == _OPER_UP,
-        down=operstate not in {_OPER_UP, _OPER_UNKNOWN},
+        up=u8(found.get(16)) == _OPER_UP,
+        down=not flags & _IFF_UP or u8(found.get(33)) == 0,
         master=master,
         port=_port(attributes(info[5])) if info.get(4) == b"bridge\0" and 5 in info else None,
         filters_vlans=kind == "bridge" and u8(attributes(info.get(2, b"")).get(7)) == 1,

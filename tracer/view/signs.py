@@ -7,8 +7,23 @@ Every sign that stands in a bar or before an outcome is one cell wide. This modu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tracer.model import Outcome, Segment
+
+
+class Box(NamedTuple):
+    """What boxes are drawn with."""
+
+    top_left: str
+    across: str
+    top_right: str
+    down: str
+    out: str
+    """A line to the right leaves a line down."""
+    bottom_left: str
+    """Also where the last line to the right leaves a line down that ends there."""
+    bottom_right: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +47,7 @@ class Signs:
     """At the left of a journey shown below its parent, once for each above it."""
     cut: str
     """Stands for text that had no room."""
+    box: Box
     outcomes: dict[Outcome, str]
 
     def bar(self, segment: Segment | None) -> str:
@@ -52,6 +68,7 @@ ASCII = Signs(
     branch="`-",
     below="|",
     cut="~",
+    box=Box("+", "-", "+", "|", "+", "+", "+"),
     outcomes={
         Outcome.DELIVERED: "=",
         Outcome.TRANSMITTED: ">",
@@ -74,6 +91,7 @@ UNICODE = Signs(
     branch="╰",
     below="│",
     cut="…",
+    box=Box("┌", "─", "┐", "│", "├", "└", "┘"),
     outcomes={
         Outcome.DELIVERED: "✓",
         Outcome.TRANSMITTED: "→",

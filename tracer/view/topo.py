@@ -2,7 +2,8 @@
 """A topology as a drawing: a box for each namespace that joins others, a line out to each of those.
 
 Pure: a topology and a width in, lines out. A namespace with one device, as a container mostly is,
-takes one line beside the box it hangs on, so that thirty of them still fit a screen.
+takes one line beside the box it hangs on, so that thirty of them still fit a screen. What is as
+usual (up, forwarding) is not said.
 """
 
 from __future__ import annotations
@@ -10,14 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tracer.model import Device, Netns, Topology
+from tracer.view.bridge import is_forwarding, nat, state_words, ways
 from tracer.view.line import Line, Span, cells, clip, trimmed, width_of
 from tracer.view.look import Look
 
 NARROWEST = 40
 _NAME_LEAST = 8
-
-_UNICODE = ("┌", "─", "┐", "│", "├", "└", "┘")
-_ASCII = ("+", "-", "+", "|", "+", "+", "+")
 
 
 def drawing(topology: Topology, look: Look, width: int) -> list[Line]:
@@ -27,17 +26,21 @@ def drawing(topology: Topology, look: Look, width: int) -> list[Line]:
 
 class _Drawing:
     def __init__(self, topology: Topology, look: Look, width: int) -> None:
+        self._topology = topology
         self._bridge = topology.bridge
         self._ports = frozenset(topology.ports)
         self._look = look
         self._width = width
-        self._signs = _ASCII if look.ascii else _UNICODE
+        self._box_signs = look.signs.box
         self._peer = {one: other for pair in topology.pairs for one, other in (pair, pair[::-1])}
         self._addresses: dict[Device, list[str]] = {}
         for device, address in topology.addresses:
             self._addresses.setdefault(device, []).append(address)
         bridge = () if topology.bridge is None else (topology.bridge,)
-        every = (*bridge, *topology.ports, *topology.ends)
+        self._states = {port.device: port for port in topology.states}
+        self._down = frozenset(topology.down)
+        self._ways = ways(topology)
+        every = (*bridge, *topology.ports, *topology.ends, *topology.uplinks)
         self._devices: dict[Netns, list[Device]] = {}
         for device in dict.fromkeys(every):
             self._devices.setdefault(device.netns, []).append(device)
@@ -49,9 +52,15 @@ class _Drawing:
             if netns not in drawn:
                 drawn.add(netns)
                 yield from self._box(netns, drawn)
+        for rewrite in nat(self._topology, self._look.signs.across):
+            said = self._look.name(rewrite)
+            yield ("NAT  ", "dim"), (clip(said, self._width - 5, self._look.signs.cut), "")
+        if not is_forwarding(self._topology) and self._bridge is not None:
+            where = f"IPv4 is not forwarded in {self._look.name(self._bridge.netns.name)}"
+            yield ((clip(where, self._width, self._look.signs.cut), "warning"),)
 
     def _box(self, netns: Netns, drawn: set[Netns]) -> Iterator[tuple[Span, ...]]:
-        top_left, across, top_right, down, out, bottom_left, bottom_right = self._signs
+        top_left, across, top_right, down, out, bottom_left, bottom_right = self._box_signs
         devices = self._devices[netns]
         name = self._look.name(netns.name)
         style = self._look.style_of(netns)
@@ -63,19 +72,19 @@ class _Drawing:
         yield (f"{top_left} ", ""), (name, style), (f" {rest}{top_right}", "")
         for device, words in zip(devices, inside, strict=True):
             line = tuple(_clipped(words, wide, self._look.signs.cut))
-            peer = self._peer.get(device)
+            beside = tuple(self._beside(device, drawn, self._width - wide - 4))
             yield (
                 (f"{down} ", ""),
                 *line,
                 (" " * (wide - width_of(line)), ""),
-                (f" {down if peer is None else out}", ""),
-                *(() if peer is None else self._far(peer, drawn, self._width - wide - 4)),
+                (f" {out if beside else down}", ""),
+                *beside,
             )
         yield ((f"{bottom_left}{across * (wide + 2)}{bottom_right}", ""),)
 
     def _words(self, device: Device, devices: list[Device]) -> list[Span]:
         """What stands in the box: the device, below its bridge if it is a port of it."""
-        _, across, _, _, out, corner, _ = self._signs
+        _, across, _, _, out, corner, _ = self._box_signs
         branch = ""
         if device in self._ports and self._bridge in devices:
             last = [each for each in devices if each in self._ports][-1]
@@ -83,8 +92,27 @@ class _Drawing:
         return [(branch, ""), (self._look.name(device.ifname), ""), *self._where(device)]
 
     def _where(self, device: Device) -> list[Span]:
+        """What is unusual about the device, and its addresses."""
+        said = state_words(self._states.get(device), is_down=device in self._down)
+        words = [(f"  {self._look.name(word)}", "warning") for word in said]
+        return [*words, *self._addressed(device)]
+
+    def _addressed(self, device: Device) -> list[Span]:
         known = sorted(self._addresses.get(device, ()), key=lambda address: ":" in address)
         return [(f"  {self._look.name(address)}", "flow") for address in known]
+
+    def _beside(self, device: Device, drawn: set[Netns], room: int) -> Iterator[Span]:
+        """What a line out of the box leads to: the other end of a pair, or a gateway."""
+        peer = self._peer.get(device)
+        if peer is not None:
+            far = tuple(self._far(peer, drawn, room))
+            yield from far
+            room -= width_of(far)
+        way = self._ways.get(device)
+        if way is not None:
+            line = f"{self._box_signs.across}{self._look.signs.across} " if peer is None else "  "
+            words = [(line, ""), (self._look.name(way), "")]
+            yield from _clipped(words, room, self._look.signs.cut)
 
     def _far(self, peer: Device, drawn: set[Netns], room: int) -> Iterator[Span]:
         """The other end: with its addresses if it is all there is of its namespace."""
@@ -94,7 +122,7 @@ class _Drawing:
         if alone and peer.netns not in drawn:
             drawn.add(peer.netns)
             rest += self._where(peer)
-        line = f"{self._signs[1] * 2} "
+        line = f"{self._box_signs.across * 2} "
         # Of a long name its beginning is enough; an address is of use only as a whole.
         left = max(room - cells(line) - width_of(tuple(rest)), _NAME_LEAST)
         name = clip(self._look.name(peer.netns.name), left, cut)
