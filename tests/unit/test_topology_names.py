@@ -69,6 +69,16 @@ def test_an_unknown_device_is_read_for_once_a_second(known: Names, world: World)
     assert world.readings == 2
 
 
+def test_what_somebody_else_has_read_is_not_read_again(known: Names, world: World) -> None:
+    host = known.host
+    assert known[host.inum, 7].ifname == "if7"
+    first, readings = known[host.inum, 2], world.readings
+    known.learn(host, [Link(2, "eth0", None), Link(7, "v\x1b7", None)])
+    assert known[host.inum, 2] is first
+    assert known[host.inum, 7] == Device(host, 7, r"v\x1b7")
+    assert world.readings == readings
+
+
 def test_a_device_that_appears_is_found_after_a_second_or_a_refresh(
     known: Names, world: World
 ) -> None:

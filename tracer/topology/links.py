@@ -267,7 +267,7 @@ def _vlans(value: bytes) -> tuple[tuple[int, ...], int | None]:
     found: list[int] = []
     pvid = begin = None
     for kind, entry in each(value):
-        if kind != 2:
+        if kind != 2 or len(entry) < _VLAN.size:
             continue
         flags, vlan = _VLAN.unpack_from(entry)
         if flags & _PVID:
