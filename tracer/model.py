@@ -406,7 +406,7 @@ class Topology:
     others: tuple[Device, ...] = ()
     """The other devices of the ends' namespaces: lo, an end on another bridge."""
     uplinks: tuple[Device, ...] = ()
-    """Devices of the bridge's namespace, not the bridge, by which a route with a gateway leads."""
+    """Devices of the bridge's namespace by which a route leads out of it: not over a bridge."""
     macs: tuple[tuple[Device, str], ...] = ()
     down: tuple[Device, ...] = ()
     """Devices that are not up, or have no carrier."""

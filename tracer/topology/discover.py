@@ -221,12 +221,15 @@ def _filled(
     routes = tuple(_routes(names, stacks))
     uplinks: tuple[Device, ...] = ()
     if middle is not None:
-        leading = (r.device for r in routes if r.netns == middle.netns and r.gateway is not None)
-        uplinks = tuple(dict.fromkeys(d for d in leading if d is not None and d != bridge))
+        leading = (r.device for r in routes if r.netns == middle.netns and r.type == "unicast")
+        uplinks = tuple(
+            dict.fromkeys(d for d in leading if d is not None and _leads_out(d, middle))
+        )
     known = dict.fromkeys((*(() if bridge is None else (bridge,)), *topology.ports, *topology.ends))
     others = tuple(
         names.device(end_inum, ifindex)
         for end_inum in dict.fromkeys(end.netns.inum for end in topology.ends)
+        if end_inum != names.host.inum
         for ifindex in stacks[end_inum].links
         if names.device(end_inum, ifindex) not in known
     )
@@ -251,6 +254,12 @@ def _filled(
         rewrites=() if path is None or middle is None else _rewrites(middle.netns, path),
         forwards=tuple(names.netns(inum) for inum, stack in stacks.items() if stack.forwards),
     )
+
+
+def _leads_out(device: Device, middle: _Middle) -> bool:
+    """Whether what is sent by it leaves the middle: it is no bridge, no port of one, not lo."""
+    link = middle.stack.links.get(device.ifindex)
+    return link is not None and link.kind != "bridge" and link.port is None and link.ifindex != 1
 
 
 def _routes(names: Names, stacks: Mapping[int, Stack]) -> Iterator[Route]:

@@ -20,6 +20,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from tracer.errors import SkbtraceError, TopologyError
 from tracer.model import Topology, TopologyChange
@@ -158,7 +159,7 @@ class Watch:
         except (SkbtraceError, OSError):
             now = self._topology
             self._hear()  # something vanished while it was looked at
-        if now != self._topology:
+        if replace(now, fdb=()) != replace(self._topology, fdb=()):  # which learns all the time
             self._topology = now
             self._found.append(TopologyChange(at_ns, now))
         with self._lock:
