@@ -7,7 +7,7 @@ import pytest
 
 from tracer.errors import TopologyError
 from tracer.model import Device, Netns, Topology
-from tracer.topology.discover import _bridge, everything, scope
+from tracer.topology.discover import AUTO, _bridge, scope
 from tracer.topology.links import Link
 
 HOST, C1 = Netns(1, "host"), Netns(2, "c1")
@@ -29,7 +29,7 @@ def test_the_scope_is_bridge_ports_and_ends() -> None:
     within = {(1, 3), (1, 4), (1, 2), (2, 2), (2, 1)}
     assert scope(topology) == dict.fromkeys(within, True) | {(1, 9): False}
     assert scope(Topology("nothing")) == {}
-    assert scope(everything()) is None
+    assert scope(Topology(AUTO)) is None
 
 
 def test_a_missing_bridge_is_told_with_those_there_are() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -164,8 +164,8 @@ class _Found(NamedTuple):
     names: Names
     built: Lab | None
     """The lab, if it was built for this capture."""
-    look: Callable[[], Topology] | None
-    """Finds it as it is now, if that can be another one."""
+    look: Callable[[], Topology]
+    """Finds it as it is now."""
 
 
 def _found(stack: ExitStack, asked: Options, name: str) -> _Found:
@@ -176,7 +176,7 @@ def _found(stack: ExitStack, asked: Options, name: str) -> _Found:
     names = Names()
     if name == discover.AUTO:
         asked.notice("tracing every device of this host")
-        return _Found(discover.everything(), names, None, None)
+        return _Found(discover.everything(names), names, None, lambda: discover.everything(Names()))
     lab = discover.lab_called(name)
     if lab is not None:
         built = stack.enter_context(standing(lab))
@@ -198,13 +198,11 @@ def _found(stack: ExitStack, asked: Options, name: str) -> _Found:
     return _Found(topology, names, None, lambda: discover.discover(name, Names()))
 
 
-def _watch(found: _Found) -> Watch | None:
+def _watch(found: _Found) -> Watch:
     from tracer.topology.discover import root
     from tracer.topology.engines import listen
     from tracer.topology.watch import Watch
 
-    if found.look is None:
-        return None
     path = root(found.topology, found.names)
     return Watch(found.topology, found.look, path=path, others=listen())
 
@@ -266,7 +264,7 @@ def _capture(
         load.start()
 
     asked.notice("compiling and attaching the probes")
-    with load, signals.call(session.stop), watch or nullcontext():
+    with load, signals.call(session.stop), watch:
         summary = session.run(
             ready=ready, go_on=load.go_on, most=asked.count, seconds=asked.seconds
         )

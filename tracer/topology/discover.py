@@ -79,9 +79,18 @@ def is_bridge(name: str) -> bool:
     return name in bridges()
 
 
-def everything() -> Topology:
-    """Return the topology that stands for every device of this host, in every namespace."""
-    return Topology(AUTO)
+def everything(names: Names) -> Topology:
+    """Return the topology of every device of this host.
+
+    That is, in every namespace that has a name or a process. Raises OSError.
+    """
+    names.refresh()
+    places = names.places()
+    found = netns.inside_each({inum: place.path for inum, place in places.items()}, links.read)
+    for inum, there in found.items():
+        names.learn(places[inum].netns, there)
+    every = (names.device(inum, link.ifindex) for inum, there in found.items() for link in there)
+    return Topology(AUTO, others=tuple(every))
 
 
 def root(topology: Topology, names: Names) -> str:

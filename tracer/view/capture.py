@@ -57,7 +57,8 @@ def changed(before: Topology, now: Topology) -> list[Line]:
 
 def _devices(topology: Topology) -> dict[tuple[int, int], Device]:
     bridge = () if topology.bridge is None else (topology.bridge,)
-    every = (*bridge, *topology.ports, *topology.ends)
+    others = (device for device in topology.others if device.ifname != "lo")
+    every = (*bridge, *topology.ports, *topology.ends, *others)
     return {(device.netns.inum, device.ifindex): device for device in every}
 
 
