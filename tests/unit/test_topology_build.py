@@ -100,8 +100,7 @@ def test_a_lab_nobody_knows(command: str) -> None:
     result = CliRunner().invoke(lab_command, [command, "\x1b[31mlab"])
     assert isinstance(result.exception, UsageError)
     assert (
-        result.exception.message
-        == r"there is no lab \x1b[31mlab (there are: docker0, veth, bridge, nat, loopback)"
+        result.exception.message == rf"there is no lab \x1b[31mlab (there are: {', '.join(LABS)})"
     )
 
 
@@ -150,12 +149,32 @@ def test_a_router_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
         "  net1  192.168.0.2/24  veth1 in skbtrace-net1, veth1_p on the bridge\n"
         "  router  203.0.113.1/24  uplink in skbtrace-router\n"
         "  outside  203.0.113.2/24  eth0 in skbtrace-outside\n"
+        "  published  203.0.113.1:8088  port 80 of net1\n"
         "trace it:           sudo skbtrace --topology nat\n"
+        "draw it:            sudo skbtrace topo nat\n"
         "send something:     sudo ip netns exec skbtrace-net1 ping 203.0.113.2\n"
         "serve something:    sudo ip netns exec skbtrace-net1 python3 -m http.server 80\n"
         "fetch it:           sudo ip netns exec skbtrace-outside curl http://203.0.113.1:8088/\n"
         "see the rules:      sudo ip netns exec skbtrace-router nft list ruleset\n"
         "take it down again: sudo skbtrace lab down nat\n"
+    )
+
+
+def test_a_lab_of_many_is_explained_on_a_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "up", lambda lab: True)
+    assert CliRunner().invoke(lab_command, ["up", "crowd"]).output == (
+        "the lab crowd stands: thirty containers on one bridge\n"
+        "  crowd  10.0.30.100/24  br0 in skbtrace-crowd\n"
+        "  box1  10.0.30.1/24  eth0 in skbtrace-box1, veth1 on the bridge\n"
+        "  box2  10.0.30.2/24  eth0 in skbtrace-box2, veth2 on the bridge\n"
+        "  box3  10.0.30.3/24  eth0 in skbtrace-box3, veth3 on the bridge\n"
+        "  box4  10.0.30.4/24  eth0 in skbtrace-box4, veth4 on the bridge\n"
+        "  ... 25 more\n"
+        "  box30  10.0.30.30/24  eth0 in skbtrace-box30, veth30 on the bridge\n"
+        "trace it:           sudo skbtrace --topology crowd\n"
+        "draw it:            sudo skbtrace topo crowd\n"
+        "send something:     sudo ip netns exec skbtrace-box6 ping 10.0.30.1\n"
+        "take it down again: sudo skbtrace lab down crowd\n"
     )
 
 

@@ -63,6 +63,12 @@ def test_only_docker0_has_anything_on_the_host() -> None:
                 "outside/eth0 203.0.113.2/24",
             },
         ),
+        (
+            "crowd",
+            {"crowd/br0 10.0.30.100/24"}
+            | {f"crowd/veth{n} None" for n in range(1, 31)}
+            | {f"box{n}/eth0 10.0.30.{n}/24" for n in range(1, 31)},
+        ),
         ("loopback", {"alone/lo 127.0.0.1/8"}),
     ],
 )
@@ -111,11 +117,25 @@ def test_a_pair_is_made_where_its_first_end_is(lab: Lab) -> None:
 
 @every_lab
 def test_who_speaks_and_who_answers_is_in_the_lab(lab: Lab) -> None:
-    speakers = [lab.client, lab.server]
+    speakers = [speaker for talk in lab.talks for speaker in talk]
     if lab.published is not None:
         speakers += [lab.published.caller, lab.published.server]
     assert all(speaker in lab.interfaces and speaker.address for speaker in speakers)
-    assert lab.client != lab.server or lab.client in lab.loopbacks
+    assert all(client != server or client in lab.loopbacks for client, server in lab.talks)
+    assert (lab.client, lab.server) == lab.talks[0]
+
+
+def test_in_a_crowd_everybody_talks_and_servers_are_asked_by_many() -> None:
+    crowd = LABS["crowd"]
+    clients, servers = ({talk[side] for talk in crowd.talks} for side in (0, 1))
+    assert len(clients) == len(crowd.talks) == 25
+    assert len(servers) == 5
+    assert clients | servers == {end for _, end in crowd.pairs}
+
+
+def test_a_crowd_can_stand_beside_every_other_lab() -> None:
+    others = {n for lab in LABS.values() if lab.name != "crowd" for n in lab.namespaces}
+    assert not others & set(LABS["crowd"].namespaces)
 
 
 def test_whom_one_asks_by_arp() -> None:

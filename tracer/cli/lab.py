@@ -20,6 +20,9 @@ Examples:
   skbtrace lab list                    which labs there are
 """
 
+_MOST_LINES = 7
+"""Of a lab's devices, when it is built."""
+
 _name = click.argument("name", metavar="[NAME]", default="docker0")
 
 
@@ -40,7 +43,7 @@ def up(name: str) -> None:
     lab = _lab(name)
     built = build.up(lab)
     click.echo(f"the lab {lab.name} stands{'' if built else ' already'}: {lab.text}")
-    for line in _devices(lab):
+    for line in _folded(_devices(lab)):
         click.echo(f"  {line}")
     for what, command in _commands(lab):
         click.echo(f"{what + ':':<19} sudo {command}")
@@ -82,9 +85,23 @@ def _lab(name: str) -> Lab:
 
 
 def _devices(lab: Lab) -> list[str]:
-    """A line for each device that has an address."""
+    """A line for each device that has an address, and one for what the lab publishes."""
     ports = {end: port for port, end in lab.pairs if port.is_port}
-    return [_device(each, ports.get(each)) for each in lab.interfaces if each.address is not None]
+    lines = [_device(each, ports.get(each)) for each in lab.interfaces if each.address is not None]
+    if lab.published is not None:
+        there = lab.published
+        lines.append(
+            f"published  {there.ip}:{there.port}  port {there.server_port} of {there.server.at}"
+        )
+    return lines
+
+
+def _folded(lines: list[str]) -> list[str]:
+    """Of many lines, which are much alike, the first and the last."""
+    if len(lines) <= _MOST_LINES:
+        return lines
+    first = lines[: _MOST_LINES - 2]
+    return [*first, f"... {len(lines) - len(first) - 1} more", lines[-1]]
 
 
 def _device(interface: Interface, port: Interface | None) -> str:
@@ -98,6 +115,7 @@ def _commands(lab: Lab) -> list[tuple[str, str]]:
     """What to type next, and what it does."""
     commands = [
         ("trace it", f"skbtrace --topology {lab.name}"),
+        ("draw it", f"skbtrace topo {lab.name}"),
         ("send something", f"ip netns exec {lab.client.netns} ping {lab.server.ip}"),
     ]
     published = lab.published

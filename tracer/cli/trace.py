@@ -16,6 +16,7 @@ from tracer import __version__
 from tracer.cli import Commands, options, say
 from tracer.cli.select import Typed, on_this_host, selecting
 from tracer.errors import UsageError
+from tracer.topology.spec import LABS
 
 if TYPE_CHECKING:
     from tracer.cli.load import Load
@@ -83,7 +84,7 @@ class Options:
     "--topology",
     metavar="NAME",
     help="The bridge or the lab to trace. One that exists is traced as it is; a lab that does not "
-    "(docker0, veth, bridge, nat, loopback) is built, given traffic and taken down again. "
+    f"({', '.join(LABS)}) is built, given traffic and taken down again. "
     "auto: every device of this host.",
 )
 @click.option("-w", "write", metavar="FILE", help="Write the trace to FILE; - is standard output.")

@@ -46,8 +46,7 @@ def _furnish(lab: Lab, place: str) -> None:
 
     with IPRoute() as route:
         if place != HOST:
-            (loopback,) = route.link_lookup(ifname="lo")
-            route.link("set", index=loopback, state="up")  # which gives it its address
+            route.link("set", index=socket.if_nametoindex("lo"), state="up")  # gives it its address
         if lab.router is not None and lab.router.at == place:
             rules.load(lab.router.rules)
             Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
@@ -75,10 +74,9 @@ def _add_bridge(route: Any, lab: Lab, bridge: Interface) -> int:
         # With snooping on, the bridge itself speaks: it reports its groups.
         br_mcast_snooping=0,
     )
-    (index,) = route.link_lookup(ifname=name)
+    index = socket.if_nametoindex(name)
     route.link("set", index=index, ifalias=lab.mark)
     route.link("set", index=index, ifname=bridge.ifname)
-    assert isinstance(index, int)
     return index
 
 
@@ -108,7 +106,7 @@ def _add_pair(
 
 
 def _bring_up(route: Any, lab: Lab, interface: Interface) -> None:
-    (index,) = route.link_lookup(ifname=interface.ifname)
+    index = socket.if_nametoindex(interface.ifname)
     if interface in lab.loopbacks:
         route.link("set", index=index, ifalias=lab.mark)
         return

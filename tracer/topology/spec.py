@@ -86,14 +86,22 @@ class Lab:
     loopbacks: tuple[Interface, ...] = ()
     """The loopback devices that are looked at."""
     router: Router | None = None
-    client: Interface
-    """Who speaks."""
-    server: Interface
-    """Who answers."""
+    talks: tuple[tuple[Interface, Interface], ...]
+    """Who speaks to whom: a client and a server. The first two are what examples are made of."""
     client_seen_as: str | None = None
-    """The client's address as the server sees it, if it is changed on the way."""
+    """The clients' address as the servers see it, if it is changed on the way."""
     published: Published | None = None
     mtu: int = 1500
+
+    @property
+    def client(self) -> Interface:
+        """Who speaks first."""
+        return self.talks[0][0]
+
+    @property
+    def server(self) -> Interface:
+        """Who answers it."""
+        return self.talks[0][1]
 
     @property
     def mark(self) -> str:
@@ -157,8 +165,7 @@ def _docker0() -> Lab:
             (Interface(HOST, "vethc1", is_port=True), c1),
             (Interface(HOST, "vethc2", is_port=True), c2),
         ),
-        client=c1,
-        server=c2,
+        talks=((c1, c2),),
     )
 
 
@@ -183,8 +190,7 @@ def _veth() -> Lab:
         name="veth",
         text="two namespaces joined by one veth pair",
         pairs=((net1, net2),),
-        client=net1,
-        server=net2,
+        talks=((net1, net2),),
     )
 
 
@@ -195,8 +201,7 @@ def _bridge_lab() -> Lab:
         text="two namespaces on a bridge in a third",
         bridge=_bridge("192.168.0.100/24"),
         pairs=(_on_bridge(net1), _on_bridge(net2)),
-        client=net1,
-        server=net2,
+        talks=((net1, net2),),
     )
 
 
@@ -231,10 +236,32 @@ def _nat() -> Lab:
         bridge=_bridge("192.168.0.1/24"),
         pairs=(_on_bridge(net1), (uplink, outside)),
         router=Router("router", _NAT_RULES),
-        client=net1,
-        server=outside,
+        talks=((net1, outside),),
         client_seen_as=uplink.ip,
         published=Published(uplink.ip, 8088, caller=outside, server=net1, server_port=80),
+    )
+
+
+def _crowd() -> Lab:
+    # Names and addresses of its own, so that it can stand beside any other lab. The last byte of
+    # an address is the box's number.
+    def box(number: int) -> Interface:
+        address = f"10.0.30.{number}/24"
+        return Interface(f"box{number}", "eth0", _mac(address), address)
+
+    def port(number: int, box: Interface) -> Interface:
+        mac = _port_mac(box.address or "")
+        return Interface("crowd", f"veth{number}", mac, is_port=True)
+
+    bridge = Interface("crowd", "br0", _mac("10.0.30.100/24"), "10.0.30.100/24")
+    boxes = [box(number) for number in range(1, 31)]
+    servers, clients = boxes[:5], boxes[5:]
+    return Lab(
+        name="crowd",
+        text="thirty containers on one bridge",
+        bridge=bridge,
+        pairs=tuple((port(number, each), each) for number, each in enumerate(boxes, 1)),
+        talks=tuple(zip(clients, servers * 5, strict=True)),
     )
 
 
@@ -244,11 +271,10 @@ def _loopback() -> Lab:
         name="loopback",
         text="a namespace that talks to itself",
         loopbacks=(alone,),
-        client=alone,
-        server=alone,
+        talks=((alone, alone),),
     )
 
 
 LABS: dict[str, Lab] = {
-    lab.name: lab for lab in (_docker0(), _veth(), _bridge_lab(), _nat(), _loopback())
+    lab.name: lab for lab in (_docker0(), _veth(), _bridge_lab(), _nat(), _crowd(), _loopback())
 }

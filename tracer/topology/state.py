@@ -104,8 +104,9 @@ def links_at(place: str) -> list[Link]:
 
 def sharing(lab: Lab) -> Iterator[tuple[Lab, str]]:
     """Give every other lab that has a namespace of the same name, and the first such name."""
+    names = lab.namespaces
     for other in LABS.values():
-        shared = [name for name in lab.namespaces if name in other.namespaces]
+        shared = [name for name in other.namespaces if name in names]
         if shared and other != lab:
             yield other, shared[0]
 

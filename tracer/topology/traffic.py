@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The lab's own traffic: what its client and its server say to each other, over and over.
+"""The lab's own traffic: what its clients and their servers say to each other, over and over.
 
-One round is: both forget the other's Ethernet address (so that ARP comes by itself), three echo
-requests and their replies, a UDP question and its answer, a TCP connection with 8 kB each way, and
-another one to the port the lab publishes, if it does.
+A talk is: both forget the other's Ethernet address (so that ARP comes by itself), three echo
+requests and their replies, a UDP question and its answer, a TCP connection with 8 kB each way. In
+one round every pair talks, or where there are many the next few, so that it stays short; then comes
+a connection to the port the lab publishes, if it does.
 
 It runs in a child process (``python -m tracer.topology.traffic``), which leaves the tracer's own
 time alone. One process plays both sides: a socket stays in the namespace it was made in. The
@@ -24,6 +25,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from types import TracebackType
 
@@ -31,7 +34,7 @@ import tracer
 from tracer.errors import TopologyError
 from tracer.text import printable
 from tracer.topology import netns
-from tracer.topology.spec import LABS, Interface, Lab
+from tracer.topology.spec import LABS, Interface, Lab, Published
 
 UDP_PORT = 5353
 TCP_PORT = 8080
@@ -40,6 +43,8 @@ TCP_BYTES = 8192
 ECHOES = 3
 ANSWER_S = 1.0
 """How long an answer may take before the round goes on without it."""
+TURNS = 5
+"""How many pairs talk in one round at most."""
 STOP_S = 2.0
 """How long the child may take to end by itself."""
 
@@ -149,72 +154,74 @@ class Exchange:
     """What is said in the lab. Runs in the child, which has one thread."""
 
     def __init__(self, lab: Lab) -> None:
-        self.client = lab.client
-        self.server = lab.server
         self.rounds = 0
         self._lab = lab
-        self._seen_as = lab.client_seen_as or lab.client.ip
-        self._echo = self._socket(self.client, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-        self._udp = self._socket(self.server, socket.SOCK_DGRAM)
-        self._udp.bind((self.server.ip, UDP_PORT))
-        self._tcp = self._listener(self.server, TCP_PORT)
-        self._steps: list[Callable[[], None]] = [self.echo, self.udp, self.tcp]
+        self._turns = cycle(lab.talks)
+        self._echo: dict[Interface, socket.socket] = {}
+        self._udp: dict[Interface, socket.socket] = {}
+        self._tcp: dict[Interface, socket.socket] = {}
+        for client in {client for client, _ in lab.talks}:
+            self._echo[client] = self._socket(client, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        for server in {server for _, server in lab.talks}:
+            self._udp[server] = self._socket(server, socket.SOCK_DGRAM)
+            self._udp[server].bind((server.ip, UDP_PORT))
+            self._tcp[server] = self._listener(server, TCP_PORT)
         if lab.published is not None:
             self._inner = self._listener(lab.published.server, lab.published.server_port)
-            self._steps.append(self.published)
 
     def round(self) -> list[str]:
-        """Go through everything once; return what was not answered. Raises OSError."""
+        """Let those talk whose turn it is; return what was not answered. Raises OSError."""
         self.rounds += 1
-        self._forget(self.client, self.server.ip)
-        self._forget(self.server, self._seen_as)
         unanswered = []
-        for step in self._steps:
-            try:
-                step()
-            except (_Unanswered, ConnectionError, TimeoutError):
-                unanswered.append(step.__name__)
-            except OSError as error:
-                if error.errno not in {errno.EHOSTUNREACH, errno.EPERM}:  # no ARP; a firewall
-                    raise
-                unanswered.append(step.__name__)
+        for client, server in islice(self._turns, min(TURNS, len(self._lab.talks))):
+            self._forget(client, server.ip)
+            self._forget(server, self._seen_as(client))
+            for step in (self.echo, self.udp, self.tcp):
+                if not _is_answered(partial(step, client, server)):
+                    unanswered.append(step.__name__)
+        published = self._lab.published
+        if published is not None and not _is_answered(partial(self.published, published)):
+            unanswered.append("published")
         return unanswered
 
-    def echo(self) -> None:
+    def echo(self, client: Interface, server: Interface) -> None:
         """Send echo requests as ping does, each after the reply to the one before."""
+        endpoint = self._echo[client]
         identifier = os.getpid() & 0xFFFF
         for number in range(ECHOES):
             sequence = (self.rounds * ECHOES + number) & 0xFFFF
-            self._echo.sendto(_echo_request(identifier, sequence), (self.server.ip, 0))
+            endpoint.sendto(_echo_request(identifier, sequence), (server.ip, 0))
             deadline = time.monotonic() + ANSWER_S
-            while not _is_reply(_received(self._echo, deadline), identifier, sequence):
+            while not _is_reply(_received(endpoint, deadline), identifier, sequence):
                 pass
 
-    def udp(self) -> None:
+    def udp(self, client: Interface, server: Interface) -> None:
         """Send one datagram and answer it."""
-        with self._socket(self.client, socket.SOCK_DGRAM) as client:
+        endpoint = self._udp[server]
+        with self._socket(client, socket.SOCK_DGRAM) as asking:
             deadline = time.monotonic() + ANSWER_S
-            client.connect((self.server.ip, UDP_PORT))
-            client.send(b"what is the way?")
+            asking.connect((server.ip, UDP_PORT))
+            asking.send(b"what is the way?")
             sender = None
-            expected = (self._seen_as, client.getsockname()[1])
+            expected = (self._seen_as(client), asking.getsockname()[1])
             while sender != expected:  # else a late one, of an earlier round
-                _until(self._udp, deadline)
-                _, sender = self._udp.recvfrom(512)
-            self._udp.sendto(b"one hop at a time.", sender)
-            _received(client, deadline)
+                _until(endpoint, deadline)
+                _, sender = endpoint.recvfrom(512)
+            endpoint.sendto(b"one hop at a time.", sender)
+            _received(asking, deadline)
 
-    def tcp(self) -> None:
+    def tcp(self, client: Interface, server: Interface) -> None:
         """Connect, send some kilobytes each way, close in order."""
-        to = (self.server.ip, TCP_PORT)
-        self._connection(self.client, to, self._tcp, seen_as=self._seen_as)
+        to = (server.ip, TCP_PORT)
+        self._connection(client, to, self._tcp[server], seen_as=self._seen_as(client))
 
-    def published(self) -> None:
+    def published(self, published: Published) -> None:
         """Do the same, to the port the lab publishes."""
-        published = self._lab.published
-        assert published is not None
         caller, to = published.caller, (published.ip, published.port)
         self._connection(caller, to, self._inner, seen_as=caller.ip)
+
+    def _seen_as(self, client: Interface) -> str:
+        return self._lab.client_seen_as or client.ip
 
     def _connection(
         self, caller: Interface, to: tuple[str, int], listener: socket.socket, *, seen_as: str
@@ -256,6 +263,18 @@ class Exchange:
             except OSError as error:
                 if error.errno not in {errno.ENXIO, errno.ENOENT}:  # was not known
                     raise
+
+
+def _is_answered(step: Callable[[], None]) -> bool:
+    try:
+        step()
+    except (_Unanswered, ConnectionError, TimeoutError):
+        return False
+    except OSError as error:
+        if error.errno not in {errno.EHOSTUNREACH, errno.EPERM}:  # no ARP; a firewall
+            raise
+        return False
+    return True
 
 
 def _accepted(listener: socket.socket, seen: tuple[str, int], deadline: float) -> socket.socket:
@@ -334,7 +353,7 @@ def main(arguments: list[str] | None = None) -> str | None:
     except OSError as error:
         return netns.reason(error)
     if options.rounds is not None and unanswered:
-        return f"not answered: {', '.join(unanswered)}"
+        return f"not answered: {', '.join(dict.fromkeys(unanswered))}"
     return None
 
 
