@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tracer.topology import netns, record
 from tracer.topology.build import standing
-from tracer.topology.spec import Lab
+from tracer.topology.spec import Interface, Lab
 
 
 def run(*command: str | bytes) -> str:
@@ -24,11 +24,20 @@ def run(*command: str | bytes) -> str:
 
 def snapshot() -> dict[str, str]:
     """Everything about the host that a lab could change."""
-    commands = "link\naddr\nroute show table all\nrule\n"
-    told = subprocess.check_output(["ip", "-d", "-batch", "-"], input=commands, text=True)
-    # On a host that has more than the lab, some things tick.
-    seen = {"ip": re.sub(r"(timer|lft|expires) +[\d.]+(sec)?", r"\1", told)}
+    seen = {}
+    for family, shows in ("-4", "link addr netns"), ("-6", "addr"):
+        commands = [*shows.split(), "rule", "route show table all", "neigh show nud permanent"]
+        told = subprocess.check_output(
+            ["ip", "-d", family, "-batch", "-"], input="\n".join(commands), text=True
+        )
+        # On a host that has more than the lab, some things tick.
+        seen[f"ip {family}"] = re.sub(r"(timer|lft|expires) +[\d.]+(sec)?", r"\1", told)
     seen["rules"] = run("nft", "list", "ruleset")
+    for family in ("ip", "ip6"):
+        # What x_tables has. Saying so would load its modules, so it is asked only if there is some.
+        tables = Path(f"/proc/net/{family}_tables_names")
+        if tables.exists() and tables.read_text():
+            seen[str(tables)] = run(f"{family}tables-legacy-save")
     seen["namespaces"] = " ".join(sorted(file.name for file in netns.RUN_NETNS.iterdir()))
     mounts = Path("/proc/mounts").read_text().splitlines(keepends=True)
     seen["mounts"] = "".join(line for line in mounts if "netns" in line)
@@ -40,6 +49,21 @@ def snapshot() -> dict[str, str]:
             seen[str(path)] = ""
     seen.pop("/proc/sys/net/netfilter/nf_conntrack_count", None)
     return seen
+
+
+def snmp(container: Interface) -> dict[str, int]:
+    """The namespace's own counters."""
+
+    def read() -> str:
+        return Path("/proc/thread-self/net/snmp").read_text()
+
+    lines = netns.inside(f"/run/netns/{container.netns}", read).splitlines()
+    counters = {}
+    for names, values in zip(lines[::2], lines[1::2], strict=True):
+        protocol, *fields = names.split()
+        for field, value in zip(fields, values.split()[1:], strict=True):
+            counters[protocol.rstrip(":") + field] = int(value)
+    return counters
 
 
 def open_files() -> int:

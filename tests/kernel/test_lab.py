@@ -30,6 +30,7 @@ from tests.kernel.host import (
     open_files,
     run,
     snapshot,
+    snmp,
 )
 from tracer.cli.lab import lab as lab_command
 from tracer.errors import TopologyError
@@ -103,21 +104,6 @@ def process_with_own_netns(comm: str) -> Iterator[int]:
         os.close(ready)
         os.close(end)
         os.waitpid(pid, 0)
-
-
-def snmp(container: Interface) -> dict[str, int]:
-    """The namespace's own counters."""
-
-    def read() -> str:
-        return Path("/proc/thread-self/net/snmp").read_text()
-
-    lines = netns.inside(f"/run/netns/{container.netns}", read).splitlines()
-    counters = {}
-    for names, values in zip(lines[::2], lines[1::2], strict=True):
-        protocol, *fields = names.split()
-        for field, value in zip(fields, values.split()[1:], strict=True):
-            counters[protocol.rstrip(":") + field] = int(value)
-    return counters
 
 
 def interface_packets(device: str) -> tuple[int, int]:

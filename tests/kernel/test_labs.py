@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The labs that have nothing in the host's namespace: each works, none touches the host.
+"""Every lab is what is declared and does what it says; those apart from the host do not touch it.
 
-What holds for every lab is tried with docker0, in test_lab.py.
+What holds for every lab in the same way is tried with docker0, in test_lab.py.
 """
 
 from __future__ import annotations
@@ -9,17 +9,22 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import select
+import shlex
 import signal
 import socket
-from collections.abc import Iterator
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.kernel.conftest import Trace, skbtrace
+from tests.kernel.conftest import HOUSE, TIMEOUT_S, Trace, skbtrace
 from tests.kernel.host import (
     at_step,
     exit_code,
@@ -29,17 +34,18 @@ from tests.kernel.host import (
     open_files,
     run,
     snapshot,
+    snmp,
 )
 from tracer.cli.trace import Options, _found, trace
 from tracer.errors import PrerequisiteError, TopologyError
 from tracer.model import Device
 from tracer.topology import netns, record, rules
 from tracer.topology.build import down, standing, up
-from tracer.topology.discover import discover_lab, is_bridge, scope
+from tracer.topology.discover import discover, discover_lab, is_bridge, scope
 from tracer.topology.names import Names
-from tracer.topology.spec import LABS, Interface, Lab
+from tracer.topology.spec import HOST, LABS, PREFIX, Interface, Lab
 from tracer.topology.state import State, Status, path_of, status
-from tracer.topology.traffic import Traffic
+from tracer.topology.traffic import ECHOES, TURNS, Traffic
 
 pytestmark = [
     pytest.mark.kernel,
@@ -47,14 +53,18 @@ pytestmark = [
 ]
 
 APART = [lab for lab in LABS.values() if not lab.on_host]
-VETH, BRIDGE, NAT, LOOPBACK = (LABS[name] for name in ("veth", "bridge", "nat", "loopback"))
+VETH, BRIDGE, NAT, CROWD, LOOPBACK = (
+    LABS[name] for name in ("veth", "bridge", "nat", "crowd", "loopback")
+)
+each_apart = pytest.mark.parametrize("lab", APART, ids=lambda lab: lab.name)
+each_lab = pytest.mark.parametrize("lab", LABS.values(), ids=list(LABS))
 LIMIT_S = 60.0
 """An emulated guest is slow. Nothing waits that long if all is well."""
 
 
 @pytest.fixture(scope="module")
 def untouched() -> dict[str, str]:
-    if any(status(lab).state is not State.DOWN for lab in APART):
+    if any(status(lab).state is not State.DOWN for lab in LABS.values()):
         pytest.skip("there are labs on this host: they are left alone")
     with standing(NAT):  # the kernel's modules stay, with the settings they bring
         pass
@@ -66,7 +76,7 @@ def host(untouched: dict[str, str]) -> Iterator[None]:
     files = open_files()
     yield
     after = snapshot()
-    for lab in APART:
+    for lab in LABS.values():
         down(lab)
     assert after == untouched
     assert open_files() == files
@@ -99,30 +109,100 @@ def name_of(device: Device) -> str:
     return f"{device.netns.name}/{device.ifname}"
 
 
+def names_of(devices: Iterable[Device]) -> list[str]:
+    return [name_of(device) for device in devices]
+
+
+def read_back(lab: Lab) -> list[Interface]:
+    """The lab's devices as `ip` tells of them: what `spec` declares, read back."""
+    found = []
+    for place in lab.places:
+        ip = ("ip", "-j", "-d") if place == HOST else ("ip", "-n", PREFIX + place, "-j", "-d")
+        gateways = {
+            route["dev"]: route["gateway"]
+            for route in json.loads(run(*ip, "route", "show", "default"))
+        }
+        for link in json.loads(run(*ip, "addr")):
+            if link.get("ifalias") != lab.mark:
+                continue
+            assert link["mtu"] == lab.mtu or link["ifname"] == "lo"
+            addresses: list[str | None] = [
+                f"{each['local']}/{each['prefixlen']}"
+                for each in link["addr_info"]
+                if each["family"] == "inet"
+            ]
+            address, *more = addresses or [None]
+            assert not more
+            found.append(
+                Interface(
+                    place,
+                    link["ifname"],
+                    link["address"],
+                    address,
+                    gateway=gateways.get(link["ifname"]),
+                    is_port=link.get("linkinfo", {}).get("info_slave_kind") == "bridge",
+                )
+            )
+    return found
+
+
+def free_of_chance(interface: Interface, lab: Lab) -> Interface:
+    """Without the Ethernet address, if the kernel chose it."""
+    declared = {(each.at, each.ifname): each for each in lab.interfaces}
+    chosen = declared[interface.at, interface.ifname].mac is None
+    return replace(interface, mac=None) if chosen else interface
+
+
+def label(interface: Interface | None) -> str:
+    assert interface is not None
+    return f"{interface.at}/{interface.ifname}"
+
+
+def without_namespaces(told: str) -> str:
+    """What `ip` tells, without the list of namespaces."""
+    return re.sub(rf"^{PREFIX}.*\n", "", told, flags=re.MULTILINE)
+
+
 # -- each of them ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lab", APART, ids=lambda lab: lab.name)
+@each_lab
+def test_what_is_built_and_discovered_is_what_is_declared(lab: Lab) -> None:
+    with standing(lab):
+        assert {free_of_chance(each, lab) for each in read_back(lab)} == set(lab.interfaces)
+
+        topology = discover_lab(lab, Names())
+        assert topology.name == lab.name
+        assert topology.bridge is None or name_of(topology.bridge) == label(lab.bridge)
+        assert (topology.bridge is None) == (lab.bridge is None)
+        assert names_of(topology.ports) == [label(each) for each in lab.interfaces if each.is_port]
+        assert sorted(names_of(topology.ends)) == sorted(
+            label(each) for each in lab.interfaces if not each.is_port and each != lab.bridge
+        )
+        given = {(name_of(device), address) for device, address in topology.addresses}
+        assert {each for each in given if ":" not in each[1]} == {
+            (label(each), each.address) for each in lab.interfaces if each.address
+        }
+        assert [tuple(names_of(pair)) for pair in topology.pairs] == [
+            (label(first), label(second)) for first, second in lab.pairs
+        ]
+        assert len(scope(topology) or ()) == len(lab.interfaces)
+        if lab.on_host:
+            assert discover(lab.name, Names()) == topology
+
+
+@each_apart
 def test_a_lab_stands_beside_the_host_and_everybody_is_answered(
     lab: Lab, untouched: dict[str, str]
 ) -> None:
     assert up(lab)
-    for part in ("ip", "rules", "/proc/sys/net/ipv4/ip_forward"):
-        assert snapshot()[part] == untouched[part]
-
-    topology = discover_lab(lab, Names())
-    devices = [topology.bridge, *topology.ports, *topology.ends]
-    assert {name_of(device) for device in devices if device is not None} == {
-        f"{each.at}/{each.ifname}" for each in lab.interfaces
-    }
-    assert len(scope(topology) or ()) == len(lab.interfaces)
-    assert (topology.bridge is None) == (lab.bridge is None)
-    assert {(name_of(device), address) for device, address in topology.addresses} >= {
-        (f"{each.at}/{each.ifname}", each.address) for each in lab.interfaces if each.address
-    }
+    after = snapshot()
+    changed = {part for part in after | untouched if after.get(part) != untouched.get(part)}
+    assert changed <= {"ip -4", "namespaces", "mounts", "records"}
+    assert without_namespaces(after["ip -4"]) == without_namespaces(untouched["ip -4"])
 
     # At once: who comes up second must not lose what is sent first.
-    traffic = Traffic(lab, rounds=2, pause_s=0)
+    traffic = Traffic(lab, rounds=len(lab.talks) // TURNS + 1, pause_s=0)
     traffic.start()
     traffic.wait(LIMIT_S)
 
@@ -135,12 +215,37 @@ def test_a_lab_stands_beside_the_host_and_everybody_is_answered(
     assert not down(lab)
 
 
-def test_a_standing_lab_is_silent() -> None:
-    with standing(BRIDGE):
-        with everything_at(NAT.client.at) as tap:
+@pytest.mark.parametrize("lab", [BRIDGE, CROWD], ids=lambda lab: lab.name)
+def test_a_standing_lab_is_silent(lab: Lab) -> None:
+    assert lab.bridge is not None
+    with standing(lab):
+        with everything_at(lab.client.at) as tap:
             assert not select.select([tap], [], [], 1.5)[0]
-        ports = run("bridge", "-n", "skbtrace-router", "link", "show")
-        assert ports.count("master br0 state forwarding") == 2
+        ports = run("bridge", "-n", lab.bridge.netns, "link", "show")
+        assert ports.count("master br0 state forwarding") == len(lab.pairs)
+
+
+def test_in_a_crowd_everybody_has_a_turn() -> None:
+    asked = Counter(server for _, server in CROWD.talks)
+    with standing(CROWD):
+        traffic = Traffic(CROWD, rounds=len(CROWD.talks) // TURNS, pause_s=0)
+        traffic.start()
+        traffic.wait(LIMIT_S)
+        for client, _ in CROWD.talks:
+            counted = snmp(client)
+            assert (counted["IcmpOutEchos"], counted["IcmpInEchoReps"]) == (ECHOES, ECHOES)
+            assert (counted["UdpInDatagrams"], counted["TcpActiveOpens"]) == (1, 1)
+        for server, times in asked.items():
+            counted = snmp(server)
+            assert counted["IcmpInEchos"] == times * ECHOES
+            assert (counted["UdpInDatagrams"], counted["TcpPassiveOpens"]) == (times, times)
+
+
+def test_a_crowd_stands_beside_docker0() -> None:
+    with standing(CROWD) as built, standing(LABS["docker0"]) as also:
+        assert built
+        assert also
+        assert status(CROWD).state is status(LABS["docker0"]).state is State.STANDING
 
 
 def test_anybody_may_ask_what_stands() -> None:
@@ -151,6 +256,94 @@ def test_anybody_may_ask_what_stands() -> None:
 
     with standing(NAT):
         assert exit_code(forked(ask)) == 0
+
+
+# -- what is printed ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def typed(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """Types a command where there are skbtrace and sudo; it is ended at the end."""
+    sudo = tmp_path / "sudo"
+    sudo.write_text('#!/bin/sh\nexec "$@"\n')
+    sudo.chmod(0o755)
+    environ = os.environ | {"PATH": f"{tmp_path}:{HOUSE}/.venv/bin:{os.environ['PATH']}"}
+    with ExitStack() as stack:
+
+        def start(command: str) -> subprocess.Popen[str]:
+            process = stack.enter_context(
+                subprocess.Popen(
+                    shlex.split(command),
+                    env=environ,
+                    cwd=tmp_path,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            stack.callback(process.kill)
+            return process
+
+        yield start
+
+
+def says(process: subprocess.Popen[str], word: str, *, stream: str = "stdout") -> None:
+    """Wait until it says a line with that word."""
+    said = []
+    for line in getattr(process, stream):
+        said.append(line)
+        if word in line:
+            return
+    raise AssertionError(f"it ended and never said {word}: {''.join(said)}")
+
+
+def ended(process: subprocess.Popen[str], number: int | None = None) -> str:
+    """What it said until it ended, which must be well; interrupted, if that must be."""
+    if number is not None:
+        process.send_signal(number)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    said, wrong = process.stdout.read(), process.stderr.read()
+    status = process.wait(TIMEOUT_S)
+    assert status == 0, f"{process.args!r}: {status}\n{said}\n{wrong}"
+    return said
+
+
+@each_lab
+def test_what_is_printed_can_be_typed(
+    lab: Lab, typed: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    printed = ended(typed(f"skbtrace lab up {lab.name}"))
+    commands = dict(re.findall(r"^(\w[\w ]+): +(sudo .+)$", printed, re.MULTILINE))
+    assert {"trace it", "draw it", "send something", "take it down again"} <= set(commands)
+
+    drawn = ended(typed(commands.pop("draw it")))
+    assert all(each.at in drawn and each.ifname in drawn for each in lab.interfaces)
+    tracer = typed(commands.pop("trace it"))
+    says(tracer, "attached", stream="stderr")
+    ping = typed(commands.pop("send something"))
+    says(ping, "bytes from")
+    says(tracer, f"ICMP echo request {lab.client.ip} > ")
+    ended(ping, signal.SIGINT)
+    ended(tracer, signal.SIGINT)
+    if lab.published is not None:
+        server = typed(commands.pop("serve something"))
+        until_somebody_listens(lab.published.server, lab.published.server_port)
+        assert "Directory listing" in ended(typed(commands.pop("fetch it")))
+        server.terminate()
+    if lab.router is not None:
+        assert "table ip skbtrace" in ended(typed(commands.pop("see the rules")))
+    assert ended(typed(commands.pop("take it down again"))) == f"the lab {lab.name} is down\n"
+    assert commands == {}
+
+
+def until_somebody_listens(interface: Interface, port: int) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    look = ("ip", "netns", "exec", interface.netns, "ss", "-Hltn", f"sport = {port}")
+    while not run(*look):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 # -- the router ------------------------------------------------------------------------------
@@ -244,7 +437,11 @@ def test_a_lab_that_is_kept_is_not_built_over() -> None:
         exit_code(pid)
 
 
-@pytest.mark.parametrize(("killed", "following"), [(NAT, BRIDGE), (LOOPBACK, LOOPBACK)])
+@pytest.mark.parametrize(
+    ("killed", "following"),
+    [(NAT, BRIDGE), *((lab, lab) for lab in APART)],
+    ids=lambda lab: lab.name,
+)
 def test_what_a_killed_owner_left_is_removed_at_the_next_start(killed: Lab, following: Lab) -> None:
     with held(killed) as pid:
         os.kill(pid, signal.SIGKILL)
@@ -311,6 +508,29 @@ def test_a_lab_is_built_given_traffic_and_taken_down(tmp_path: Path) -> None:
     call = seen.of("tcp", "203.0.113.2", dport=8088)[0]
     assert "net1/veth1" in {name_of(hop.device) for hop in call.hops if hop.device}
     assert status(NAT).state is State.DOWN
+
+
+def test_in_a_crowd_a_question_goes_to_everybody(tmp_path: Path) -> None:
+    path = tmp_path / "trace.json"
+    ping = ("ip", "netns", "exec", CROWD.client.netns, "ping", "-q", "-c", "1", CROWD.server.ip)
+    up(CROWD)
+    skbtrace("--topology", "crowd", "-q", "-w", str(path), "--", *ping)
+    down(CROWD)
+    seen = Trace(path)
+    assert not any(seen.summary.lost.values()), seen.summary.lost
+    (question,) = seen.of("arp", CROWD.client.ip)
+    clones = [journey for journey in seen.journeys if journey.parent == question.id]
+    heard = [{hop.device.netns.name for hop in each.hops if hop.device} for each in clones]
+    assert sorted(heard, key=sorted) == sorted(
+        ({"crowd", end.at} for _, end in CROWD.pairs if end != CROWD.client), key=sorted
+    )
+    (answer,) = seen.of("arp", CROWD.server.ip)
+    assert {name_of(hop.device) for hop in answer.hops if hop.device} == {
+        "box1/eth0",
+        "crowd/veth1",
+        "crowd/veth6",
+        "box6/eth0",
+    }
 
 
 @pytest.mark.parametrize("stands", [True, False])
