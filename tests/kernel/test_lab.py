@@ -37,7 +37,7 @@ from tracer.errors import TopologyError
 from tracer.model import Device, Netns, Topology
 from tracer.topology import links, make, netns, record
 from tracer.topology.build import down, standing, up
-from tracer.topology.discover import discover, scope
+from tracer.topology.discover import discover, discover_lab, scope
 from tracer.topology.names import Names
 from tracer.topology.spec import LABS, Interface
 from tracer.topology.state import State, Status, status
@@ -230,7 +230,6 @@ def test_the_command_line_says_what_to_do_next() -> None:
     [
         ("docker0", ["type", "bridge"]),
         ("docker0", ["type", "veth", "peer", "name", "other"]),
-        ("vethc2", ["type", "veth", "peer", "name", "other"]),
     ],
 )
 def test_a_device_of_somebody_else_is_refused_and_untouched(device: str, how: list[str]) -> None:
@@ -242,6 +241,41 @@ def test_a_device_of_somebody_else_is_refused_and_untouched(device: str, how: li
     assert not down(LAB)
     assert snapshot() == before
     run("ip", "link", "del", device)
+
+
+def test_a_port_gives_way_to_a_device_of_its_name(clean_up: ExitStack) -> None:
+    run("ip", "link", "add", "vethc2", "type", "veth", "peer", "name", "other")
+    clean_up.callback(run, "ip", "link", "del", "vethc2")
+    before = snapshot()
+    with standing(LAB) as built:
+        assert built
+        assert status(LAB) == Status(State.STANDING, owner=os.getpid())
+        topology = discover_lab(LAB, Names())
+        assert [d.ifname for d in topology.ports] == ["vethc1", "skbt-vethc2"]
+        assert topology == discover("docker0", Names())
+        traffic = Traffic(LAB, rounds=1)
+        traffic.start()
+        traffic.wait(LIMIT_S)
+    assert snapshot() == before
+    with held(LAB) as pid:
+        os.kill(pid, signal.SIGKILL)
+        assert exit_code(pid) == -signal.SIGKILL
+    assert up(LAB)
+    run("ip", "link", "del", "skbt-vethc2")
+    assert status(LAB) == Status(State.BROKEN, missing=("vethc2",))
+    assert down(LAB)
+    assert snapshot() == before
+
+
+def test_a_port_for_which_there_is_no_name_left_is_refused(clean_up: ExitStack) -> None:
+    for name in ("vethc2", "skbt-vethc2"):
+        run("ip", "link", "add", name, "type", "bridge")
+        clean_up.callback(run, "ip", "link", "del", name)
+    before = snapshot()
+    with pytest.raises(TopologyError, match="a device vethc2 exists") as caught:
+        up(LAB)
+    assert caught.value.hint == "ip -d link show vethc2"
+    assert snapshot() == before
 
 
 def test_a_bridge_of_somebody_else_is_used_and_untouched() -> None:

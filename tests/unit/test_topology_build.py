@@ -178,6 +178,14 @@ def test_a_lab_of_many_is_explained_on_a_screen(monkeypatch: pytest.MonkeyPatch)
     )
 
 
+def test_a_port_is_told_by_the_name_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "up", lambda lab: True)
+    monkeypatch.setattr(state, "as_called", lambda lab: lab.renamed({"vethc2": "skbt-vethc2"}))
+    output = CliRunner().invoke(lab_command, ["up"]).output
+    assert "eth0 in skbtrace-c1, vethc1 on the bridge\n" in output
+    assert "eth0 in skbtrace-c2, skbt-vethc2 on the bridge\n" in output
+
+
 @pytest.mark.parametrize("command", ["", "up", "down", "status", "list"])
 def test_help_ends_with_an_example(command: str) -> None:
     output = CliRunner().invoke(lab_command, [*command.split(), "--help"]).output

@@ -82,6 +82,8 @@ def test_names_fit_the_kernel_and_are_told_apart(lab: Lab) -> None:
     if lab.bridge is not None:
         devices.append((lab.bridge.at, unnamed(lab.bridge)))
     assert len(set(devices)) == len(devices)
+    devices += [(each.at, name) for each in lab.interfaces for name in each.ifnames[1:]]
+    assert len(set(devices)) == len(devices)
     assert all(0 < len(ifname.encode()) <= IFNAME_MOST for _, ifname in devices)
     assert all(name.startswith(PREFIX) and name != PREFIX for name in lab.namespaces)
     assert len(set(lab.namespaces)) == len(lab.namespaces)
@@ -136,6 +138,21 @@ def test_in_a_crowd_everybody_talks_and_servers_are_asked_by_many() -> None:
 def test_a_crowd_can_stand_beside_every_other_lab() -> None:
     others = {n for lab in LABS.values() if lab.name != "crowd" for n in lab.namespaces}
     assert not others & set(LABS["crowd"].namespaces)
+
+
+def test_only_a_port_on_the_host_may_be_called_otherwise() -> None:
+    for lab in LABS.values():
+        for each in lab.interfaces:
+            assert (len(each.ifnames) > 1) == (each.at == HOST and each != lab.bridge)
+
+
+def test_a_lab_whose_port_is_called_otherwise_is_the_same_but_for_that() -> None:
+    lab = LABS["docker0"]
+    other = lab.renamed({"vethc2": "skbt-vethc2", "eth0": "never", "docker0": "never"})
+    assert [each.ifname for each in other.at(HOST)] == ["docker0", "vethc1", "skbt-vethc2"]
+    assert other.renamed({"skbt-vethc2": "vethc2"}) == lab
+    nat = LABS["nat"]
+    assert nat.renamed({"uplink": "never"}) == nat
 
 
 def test_whom_one_asks_by_arp() -> None:

@@ -12,8 +12,8 @@ import pytest
 from tracer.topology import links, netns, record
 from tracer.topology.links import Link
 from tracer.topology.record import Process, Record
-from tracer.topology.spec import LABS, Lab
-from tracer.topology.state import State, Status, is_of_another, path_of, status
+from tracer.topology.spec import HOST, LABS, Lab
+from tracer.topology.state import State, Status, as_called, is_of_another, path_of, status
 
 VETH, BRIDGE, NAT, DOCKER0 = (LABS[name] for name in ("veth", "bridge", "nat", "docker0"))
 
@@ -90,6 +90,17 @@ def test_a_namespace_that_goes_while_it_is_looked_into_is_missing(world: World) 
 def test_a_device_on_the_host_without_the_mark_is_foreign(world: World) -> None:
     world.build(DOCKER0, mark="somebody's")
     assert status(DOCKER0).state is State.FOREIGN
+
+
+def test_a_port_that_gave_way_is_found_by_its_mark(world: World) -> None:
+    world.build(DOCKER0.renamed({"vethc2": "skbt-vethc2"}))
+    found = world.links[netns.OWN]
+    assert isinstance(found, list)
+    found.append(Link(9, "vethc2", "veth", None, True, None, False, None, None))
+    ports = [each.ifname for each in as_called(DOCKER0).at(HOST) if each.is_port]
+    assert ports == ["vethc1", "skbt-vethc2"]
+    assert status(DOCKER0) == Status(State.STANDING)
+    assert as_called(NAT) == NAT
 
 
 @pytest.mark.parametrize("written", [True, False])

@@ -43,7 +43,7 @@ def up(name: str) -> None:
     lab = _lab(name)
     built = build.up(lab)
     click.echo(f"the lab {lab.name} stands{'' if built else ' already'}: {lab.text}")
-    for line in _folded(_devices(lab)):
+    for line in _folded(_devices(state.as_called(lab))):
         click.echo(f"  {line}")
     for what, command in _commands(lab):
         click.echo(f"{what + ':':<19} sudo {command}")

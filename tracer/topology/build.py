@@ -235,13 +235,12 @@ def _build(lab: Lab, owner: Process | None, arrived: list[int]) -> None:
         rules.nft()
     _refuse_other_labs(lab)
     _remove(lab)
-    if lab.on_host:
-        netns.inside(netns.OWN, lambda: _refuse_collisions(lab))
+    fitting = netns.inside(netns.OWN, lambda: _fitting(lab)) if lab.on_host else lab
     try:
         record.write(lab.name, Record(record.this_process(), lab.namespaces))
         for name in lab.namespaces:
             netns.create(name)
-        make.make(lab)
+        make.make(fitting)
         _give_way(lab, arrived)
         record.write(lab.name, Record(owner, lab.namespaces))
     except BaseException as error:
@@ -256,19 +255,27 @@ def _give_way(lab: Lab, arrived: list[int]) -> None:
         raise TopologyError(f"interrupted: the lab {lab.name} was not built")
 
 
-def _refuse_collisions(lab: Lab) -> None:
+def _fitting(lab: Lab) -> Lab:
+    """Return the lab with names for its ports that this host has not given to anybody.
+
+    Raises TopologyError if there are none, and if the bridge's name or an address is taken.
+    """
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 
+    names: dict[str, str] = {}
     with IPRoute() as route:
         by_index = {link.ifindex: link for link in links.read()}
-        names = {interface.ifname for interface in lab.at(HOST)}
-        for link in by_index.values():
-            if link.ifname in names:
+        taken = {link.ifname for link in by_index.values()}
+        for interface in lab.at(HOST):
+            free = [name for name in interface.ifnames if name not in taken]
+            if not free:
                 raise TopologyError(
-                    f"a device {link.ifname} exists that skbtrace did not make; it is left alone",
-                    hint=f"ip -d link show {link.ifname}",
+                    f"a device {interface.ifname} exists that skbtrace did not make;"
+                    " it is left alone",
+                    hint=f"ip -d link show {interface.ifname}",
                 )
+            names[interface.ifname] = free[0]
         for address in (each.ip for each in lab.interfaces if each.address is not None):
             try:
                 (found,) = route.route("get", dst=address, flags=_RTM_F_FIB_MATCH)
@@ -282,6 +289,7 @@ def _refuse_collisions(lab: Lab) -> None:
                     f" {printable(through.ifname) if through else 'another route'}",
                     hint=f"ip route get fibmatch {address}",
                 )
+    return lab.renamed(names)
 
 
 # -- what to say -----------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from tracer.topology import links, netns, rewrites
 from tracer.topology.links import Link, Stack
 from tracer.topology.names import Names
 from tracer.topology.spec import LABS, Interface, Lab
-from tracer.topology.state import path_of
+from tracer.topology.state import as_called, path_of
 
 AUTO = "auto"
 """The name of everything this host has."""
@@ -189,6 +189,7 @@ def _discover(bridge_name: str, names: Names) -> Topology:
 def _discover_lab(lab: Lab, names: Names) -> Topology:
     """As ``discover_lab``; raises KeyError or FileNotFoundError if something is missing."""
     names.refresh()
+    lab = as_called(lab)
     devices: dict[Interface, Device] = {}
     stacks: dict[int, Stack] = {}
     paths: dict[str, int] = {place: netns.inum(path_of(place)) for place in lab.places}

@@ -4,12 +4,17 @@
 Values only; what is done with them stands in ``build``, ``make`` and ``traffic``. Only docker0 has
 anything in the host's namespace. The other labs have a namespace of their own also for what
 stands in the middle, so that none of their names, addresses and rules can meet the host's.
+
+Of docker0, the ports give way to devices of the host that have their names (``ifnames``). The
+bridge and the addresses do not: docker0 is what people trace and 172.17.0.0/16 what they know it
+by, and a second docker0 with other addresses would be another lab. A host that has either keeps
+it, and the lab is not built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface
 
 PREFIX = "skbtrace-"
@@ -39,6 +44,13 @@ class Interface:
     def netns(self) -> str:
         """The namespace's name under /run/netns, unless it is the host's."""
         return PREFIX + self.at
+
+    @property
+    def ifnames(self) -> tuple[str, ...]:
+        """What it may be called, the first of them that no other device of the host has."""
+        if self.is_port and self.at == HOST:
+            return self.ifname, f"skbt-{self.ifname}"
+        return (self.ifname,)
 
     @property
     def ip(self) -> str:
@@ -132,6 +144,16 @@ class Lab:
     def at(self, place: str) -> Iterator[Interface]:
         """Give the devices at ``place``."""
         return (interface for interface in self.interfaces if interface.at == place)
+
+    def renamed(self, names: Mapping[str, str]) -> Lab:
+        """Return it with its ports on the host called otherwise: the name declared → the name."""
+        pairs = (
+            (replace(first, ifname=names.get(first.ifname, first.ifname)), second)
+            if first.at == HOST
+            else (first, second)
+            for first, second in self.pairs
+        )
+        return replace(self, pairs=tuple(pairs))
 
 
 def unnamed(bridge: Interface) -> str:

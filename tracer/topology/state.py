@@ -13,6 +13,7 @@ How ours are told from everybody else's, at every moment:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -61,6 +62,8 @@ def status(lab: Lab) -> Status:
 
 def look(lab: Lab) -> Status:
     """Say what there is of the lab, whoever keeps it. Raises nothing."""
+    with suppress(OSError):
+        lab = as_called(lab)
     there: list[str] = []
     missing: list[str] = []
     foreign = False
@@ -92,6 +95,16 @@ def look(lab: Lab) -> Status:
     return Status(State.BROKEN, missing=tuple(missing)) if there else Status(State.DOWN)
 
 
+def as_called(lab: Lab) -> Lab:
+    """Return the lab with its ports on the host called what they are called now. Raises OSError."""
+    if not lab.on_host:
+        return lab
+    ours = {link.ifname for link in links_at(HOST) if link.alias == lab.mark}
+    return lab.renamed(
+        {port.ifname: name for port in lab.at(HOST) for name in port.ifnames if name in ours}
+    )
+
+
 def path_of(place: str) -> str:
     """Return where the namespace can be entered: ``HOST`` or a lab's short name."""
     return netns.OWN if place == HOST else str(netns.RUN_NETNS / (PREFIX + place))
@@ -107,7 +120,7 @@ def sharing(lab: Lab) -> Iterator[tuple[Lab, str]]:
     names = lab.namespaces
     for other in LABS.values():
         shared = [name for name in other.namespaces if name in names]
-        if shared and other != lab:
+        if shared and other.name != lab.name:
             yield other, shared[0]
 
 
