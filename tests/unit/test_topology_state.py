@@ -96,7 +96,7 @@ def test_a_port_that_gave_way_is_found_by_its_mark(world: World) -> None:
     world.build(DOCKER0.renamed({"vethc2": "skbt-vethc2"}))
     found = world.links[netns.OWN]
     assert isinstance(found, list)
-    found.append(Link(9, "vethc2", "veth", None, True, None, False, None, None))
+    found.append(Link(9, "vethc2", "veth"))
     ports = [each.ifname for each in as_called(DOCKER0).at(HOST) if each.is_port]
     assert ports == ["vethc1", "skbt-vethc2"]
     assert status(DOCKER0) == Status(State.STANDING)
