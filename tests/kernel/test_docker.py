@@ -20,7 +20,7 @@ import pytest
 
 from tests.kernel.conftest import HOUSE, IN_A_GUEST, TIMEOUT_S, Trace, path_of, skbtrace
 from tests.vm.peer import DOCKER
-from tracer.model import Journey
+from tracer.model import Journey, Outcome
 
 THERE = IN_A_GUEST and "apparmor=0" in Path("/proc/cmdline").read_text().split()
 
@@ -99,14 +99,14 @@ class Engine:
         """A busybox with the few names that are called."""
         (folder / "bin").mkdir(parents=True)
         shutil.copy("/bin/busybox", folder / "bin")
-        for name in ("sh", "sleep", "ping"):
+        for name in ("sh", "sleep", "ping", "nc"):
             (folder / "bin" / name).symlink_to("busybox")
         with subprocess.Popen(["tar", "-C", folder, "-c", "."], stdout=subprocess.PIPE) as tar:
             self.run("import", "-", "busybox", stdin=tar.stdout)
 
     def stop(self) -> None:
         """Take everything down."""
-        self.run("rm", "-f", *RUN, "www", check=False)
+        self.run("rm", "-f", *RUN, "www", "late", "data", check=False)
         self.run("network", "rm", "back", check=False)
         self._process.terminate()
         self._process.wait(TIMEOUT_S)
@@ -202,6 +202,65 @@ def test_a_container_that_is_renamed(engine: Engine, tmp_path: Path) -> None:
         engine.run("rename", "www", "web")
     names = {path_of(j)[-2].split()[-1] for j in trace.of("icmp", icmp_type=8)}
     assert names == {"www/eth0"}
+
+
+LATER = (
+    "docker run -d --name late busybox /bin/sleep 3600 >/dev/null; sleep 5;"
+    "docker exec late ping -c 3 {gateway}; docker rename late data; sleep 4;"
+    "docker exec data ping -c 4 {gateway}; docker rm -f data >/dev/null; sleep 4"
+)
+"""In an emulated guest the topology is known again after a few seconds."""
+
+
+def test_a_container_that_starts_is_renamed_and_goes(engine: Engine, tmp_path: Path) -> None:
+    gateway = engine.inspect("web")["NetworkSettings"]["Gateway"]
+    work = LATER.format(gateway=gateway)
+    docker = engine._environment
+    trace = traced(tmp_path / "t.json", "docker0", "sh", "-ec", work, environment=docker)
+    requests = sorted(trace.of("icmp", icmp_type=8, dst=gateway), key=lambda j: j.start_ns)
+    assert [path_of(j)[0] for j in requests] == [
+        *["veth_xmit late/eth0"] * 3,
+        *["veth_xmit data/eth0"] * 4,
+    ]
+    there = [{d.netns.name for d in c.topology.ends} for c in trace.changes]
+    assert {"web", "db", "late"} in there
+    assert {"web", "db", "data"} in there
+    assert there[-1] == {"web", "db"}
+
+
+def test_a_published_port_is_followed_from_the_uplink_on(engine: Engine, tmp_path: Path) -> None:
+    docker = engine._environment
+    outside = (
+        "ip netns add outside; ip link add vout type veth peer name eth0 netns outside;"
+        "ip addr add 10.9.0.1/24 dev vout; ip link set vout up;"
+        "ip -n outside addr add 10.9.0.2/24 dev eth0; ip -n outside link set eth0 up"
+    )
+    subprocess.run(["sh", "-ec", outside], check=True)
+    work = (
+        "docker exec -d web sh -c 'echo hello | nc -l -p 80'; sleep 2;"
+        "ip netns exec outside ping -q -c 2 10.9.0.1;"
+        "ip netns exec outside busybox nc -w 5 10.9.0.1 8088 </dev/null | grep hello"
+    )
+    try:
+        trace = traced(tmp_path / "t.json", "docker0", "sh", "-ec", work, environment=docker)
+    finally:
+        subprocess.run(["ip", "netns", "del", "outside"], check=True)
+    web = engine.address("web")
+    (syn,) = trace.of("tcp", "10.9.0.2", tcp_flags="S")
+    assert (syn.flow.dst, syn.flow.dport) == ("10.9.0.1", 8088)
+    path = [name for name in path_of(syn) if "/" in name]
+    assert path[0] == "__netif_receive_skb_core host/vout"
+    assert "br_dev_xmit host/docker0" in path or "veth_xmit" in " ".join(path)
+    assert path[-1].split()[1] == "web/eth0"
+    changes = [c for hop in syn.hops for c in hop.changes]
+    assert {("dst", web), ("dport", 80)} <= {(c.field, c.new) for c in changes}
+    assert syn.outcome is Outcome.DELIVERED
+    assert trace.of("icmp", "10.9.0.2") == []  # they never came to docker0
+    assert trace.summary.beside >= 2
+    topology = trace.capture.topology
+    assert topology is not None
+    assert ("dnat", f"{web}:80", "8088") in {(r.kind, r.to, r.dport) for r in topology.rewrites}
+    assert "host/vout" in {f"{d.netns.name}/{d.ifname}" for d in topology.uplinks}
 
 
 def test_containers_that_share_a_namespace_are_called_by_its_owner(engine: Engine) -> None:
