@@ -136,12 +136,12 @@ class _Middle(NamedTuple):
     """Ports by ifindex; empty unless the bridge filters VLANs."""
 
 
-def _middle(netns: Netns, bridge: Link | None, stack: Stack) -> _Middle:
+def _middle(at: Netns, bridge: Link | None, stack: Stack) -> _Middle:
     """Read it, inside the namespace. Raises OSError."""
     if bridge is None:
-        return _Middle(netns, stack, [], {})
+        return _Middle(at, stack, [], {})
     vlans = links.vlans() if bridge.filters_vlans else {}
-    return _Middle(netns, stack, links.forwardings(bridge.ifindex), vlans)
+    return _Middle(at, stack, links.forwardings(bridge.ifindex), vlans)
 
 
 def _discover(bridge_name: str, names: Names) -> Topology:

@@ -195,11 +195,11 @@ class Names(dict[tuple[int, int], Device]):
                 )
         return {inum for each in meant for inum in containers[each]}
 
-    def learn(self, netns: Netns, found: Iterable[Link]) -> None:
+    def learn(self, at: Netns, found: Iterable[Link]) -> None:
         """Take over what somebody else has read of a namespace just now."""
         self._forget_if_full()
-        self._read_at[netns.inum] = self._clock()
-        self._learn(netns, found)
+        self._read_at[at.inum] = self._clock()
+        self._learn(at, found)
 
     def refresh(self) -> None:
         """Read everything again: namespaces, and the links of those that were asked for."""
@@ -247,15 +247,15 @@ class Names(dict[tuple[int, int], Device]):
             return
         self._learn(place.netns, found)
 
-    def _learn(self, netns: Netns, found: Iterable[Link]) -> None:
-        inum = netns.inum
+    def _learn(self, at: Netns, found: Iterable[Link]) -> None:
+        inum = at.inum
         for key in [key for key in self._unknown if key[0] == inum]:
             del self._unknown[key]
         for link in found:
             known = self.get((inum, link.ifindex))
             ifname = printable(link.ifname)
-            if known is None or known.ifname != ifname or known.netns != netns:
-                self[inum, link.ifindex] = Device(netns, link.ifindex, ifname)
+            if known is None or known.ifname != ifname or known.netns != at:
+                self[inum, link.ifindex] = Device(at, link.ifindex, ifname)
 
     def _place(self, inum: int) -> Place | None:
         known = self._named.get(inum) or self._of_processes.get(inum)
