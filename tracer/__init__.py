@@ -10,9 +10,11 @@ The house, in the order in which a packet's story flows through it::
     flow                 packet header bytes -> Flow
     changes              notes of what is different -> old and new values
     verdicts             netfilter's hooks and tables -> what each decided
+    way                  a topology, where from, where to -> what a packet should pass
     correlate            records -> journeys
     exchanges            journeys -> what they answer, report or repeat
     explain              a dropped journey -> what it means, what decided it, what to type
+    expected             a journey that left its way -> what should have come instead
     selection            a journey -> whether it was asked for
     topology/            devices and namespaces, how they change, labs (the only package that knows
                          pyroute2)
@@ -23,8 +25,8 @@ The house, in the order in which a packet's story flows through it::
     cli/                 commands, one file each
 
 Imports go one way, checked by import-linter: cli > session > view | export | kernel | topology >
-sink > correlate | exchanges | explain | selection > changes | verdicts > flow | wire > probes >
-model > errors, text.
+sink > correlate | exchanges | expected | explain | selection > changes | verdicts | way >
+flow | wire > probes > model > errors, text.
 """
 
 __version__ = "0.1.0"
