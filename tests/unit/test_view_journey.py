@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from tests.unit.journeys import (
     ARP,
     C1,
     C2,
+    CAPTURE,
     CLONE,
     DAMAGED,
     DROPPED,
@@ -27,6 +30,7 @@ from tests.unit.journeys import (
     UNREACHABLE,
     explained,
 )
+from tests.unit.topologies import DOCKER
 from tracer.explain import Explanation
 from tracer.model import Branch, Device, Drop, Journey, Netns, Outcome, Verdict
 from tracer.view.journey import NARROWEST, render
@@ -74,6 +78,22 @@ def test_the_styles_are_as_accepted() -> None:
     lines = [line for j in shown for line in render(j, 80, look)]
     marked = ["".join(f"<{style}>{text}" for text, style in line) for line in lines]
     assert_golden("styles-80-unicode.txt", "\n".join(marked) + "\n")
+
+
+def test_what_was_expected_stands_below_the_explanation() -> None:
+    capture = replace(CAPTURE, topology=DOCKER)
+    shown = texts(NFT_DROPPED, 80, Look(ascii=True, capture=capture))
+    assert shown[: len(texts(NFT_DROPPED))] == texts(NFT_DROPPED)
+    assert shown[len(texts(NFT_DROPPED)) :] == [
+        "  expected net_dev_start_xmit at host/uplink next: route 0.0.0.0/0 via 10.0.2.2;",
+        "  masquerade",
+    ]
+    unfinished = texts(UNFINISHED, 80, Look(ascii=True, capture=capture))
+    assert unfinished[-1] == "  expected process_backlog at host/vethc1 next"
+    assert texts(REQUEST, 80, Look(ascii=True, capture=capture)) == texts(REQUEST)
+    # A trace of everything, or one that says less of its topology.
+    for other in (replace(CAPTURE, topology=None), CAPTURE):
+        assert texts(UNFINISHED, 80, Look(ascii=True, capture=other)) == texts(UNFINISHED)
 
 
 @settings(deadline=None, max_examples=100)

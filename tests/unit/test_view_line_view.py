@@ -7,11 +7,13 @@ import pty
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.unit.journeys import ALL, C1, CAPTURE, CLONE, HOST, REQUEST, SUMMARY
+from tests.unit.journeys import ALL, C1, CAPTURE, CLONE, HOST, REQUEST, SUMMARY, UNFINISHED
+from tests.unit.topologies import DOCKER
 from tracer.model import Device, Journey, Netns
 from tracer.view.journey import NARROWEST, render
 from tracer.view.line import cells, text_of
@@ -55,6 +57,15 @@ def test_each_journey_is_a_block_and_a_blank_line() -> None:
     assert blocks[0].split("\n") == [text_of(line) for line in render(REQUEST, 80, Look())]
     assert blocks[1].split("\n")[0].startswith("#13 ")
     assert blocks[2:] == [""]
+
+
+def test_where_it_should_have_gone_is_told_by_the_capture() -> None:
+    stream = Stream()
+    view = LineView(stream, width=80)
+    view.begin(replace(CAPTURE, topology=DOCKER))
+    view.journeys((UNFINISHED,))
+    assert stream.written().endswith("\n  expected process_backlog at host/vethc1 next\n\n")
+    assert "expected" not in show(UNFINISHED)
 
 
 def family(*depths: int, width: int, color: bool = False) -> list[str]:

@@ -3,7 +3,7 @@
 
 ``render`` is a pure function of the journey, a width and a look: no clock, no terminal, no
 state. It makes up nothing: what a journey does not hold is not shown. What a drop means is the
-word of ``explain``.
+word of ``explain``, and where it should have gone that of ``expected``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+from tracer.expected import missing
 from tracer.explain import explain
 from tracer.model import Device, Drop, Hop, Journey, Outcome, Segment
 from tracer.view.duration import words
@@ -42,6 +43,7 @@ def render(journey: Journey, width: int, look: Look = _PLAIN) -> list[Line]:
         *table(journey, width, look),
         *fill(_outcome(journey, look), width, cut),
         *_explanation(journey, width, look),
+        *_expectation(journey, width, look),
     ]
 
 
@@ -230,6 +232,19 @@ def _explanation(journey: Journey, width: int, look: Look) -> list[Line]:
     if explanation.command is not None:
         command = ["try:", *look.name(explanation.command).split()]
         lines += fill([(word, "command") for word in command], room, cut)
+    return [((" " * _INDENT, ""), *line) for line in lines]
+
+
+def _expectation(journey: Journey, width: int, look: Look) -> list[Line]:
+    """What should have come next, where it should have gone on."""
+    capture = look.capture
+    if capture is None or capture.topology is None:
+        return []
+    said = missing(capture.topology, journey, capture.attached)
+    if said is None:
+        return []
+    words = [(word, "") for word in look.name(said).split()]
+    lines = fill(words, width - _INDENT, look.signs.cut, indent=0)
     return [((" " * _INDENT, ""), *line) for line in lines]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TextIO
 
 from tracer.model import Capture, Device, Journey, Netns, Summary, Topology, TopologyChange
@@ -48,11 +49,15 @@ class LineView:
 
     def begin(self, capture: Capture) -> None:
         """Give the topology's namespaces their colours. Nothing is written."""
+        self._look = replace(self._look, capture=capture)
         if capture.topology is not None:
             self._see_all(capture.topology)
 
     def topology(self, change: TopologyChange) -> None:
         """Give namespaces that are new their colours. Nothing is written."""
+        if self._look.capture is not None:
+            capture = replace(self._look.capture, topology=change.topology)
+            self._look = replace(self._look, capture=capture)
         self._see_all(change.topology)
 
     def journeys(self, batch: Sequence[Journey]) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from tracer.model import Netns
+from tracer.model import Capture, Netns
 from tracer.view.signs import ASCII, UNICODE, Signs
 
 NETNS_STYLES = tuple(f"netns{n}" for n in range(6))
@@ -24,6 +24,9 @@ class Look:
 
     path_of: Callable[[Netns], str | None] | None = None
     """The file by which a namespace can be entered, for commands that are suggested."""
+
+    capture: Capture | None = None
+    """What the journeys are of: its topology says where they should have gone."""
 
     @property
     def signs(self) -> Signs:
