@@ -183,6 +183,28 @@ def test_topo_draws_what_docker_inspect_says(engine: Engine) -> None:
     assert joined == {"docker0": {"web", "db"}, f"br-{network['Id'][:12]}": {"api"}}
 
 
+def test_topo_knows_what_docker_rewrites(engine: Engine) -> None:
+    (told,) = map(json.loads, skbtrace("topo", "docker0", "--json").stdout.splitlines())
+    (network,) = json.loads(engine.run("network", "inspect", "bridge").stdout)
+    subnet = network["IPAM"]["Config"][0]["Subnet"]
+    (at,) = {
+        port["HostPort"] for port in engine.inspect("web")["NetworkSettings"]["Ports"]["80/tcp"]
+    }
+    server = f"{engine.address('web')}:80"
+    by_hook = {(r["hook"], r["kind"], r.get("src")): r for r in told["rewrites"]}
+    for hook in ("PRE_ROUTING", "LOCAL_OUT"):
+        published = by_hook[hook, "dnat", None]
+        assert (published["proto"], published["dport"], published["to"]) == ("tcp", at, server)
+        assert published["iifname"] == "!docker0"
+        assert "--dst-type LOCAL" in published["rule"]
+    assert by_hook["POST_ROUTING", "masquerade", subnet]["oifname"] == "!docker0"
+    assert "host" in {netns["netns"] for netns in told["forwards"]}
+    drawn = skbtrace("topo", "docker0").stdout
+    assert f"NAT  tcp :{at} → {server}\n" in drawn
+    assert f"NAT  {subnet} → masquerade\n" in drawn
+    assert "not forwarded" not in drawn
+
+
 def test_a_network_of_the_users_own(engine: Engine, tmp_path: Path) -> None:
     (network,) = json.loads(engine.run("network", "inspect", "back").stdout)
     bridge = f"br-{network['Id'][:12]}"

@@ -435,7 +435,8 @@ def test_the_lab_is_discovered_and_named() -> None:
         ("c1", "eth0", "172.17.0.2/16"),
         ("c2", "eth0", "172.17.0.3/16"),
     ]
-    assert len(scope(topology) or ()) == 5
+    assert [(d.netns.name, d.ifname) for d in topology.others] == [("c1", "lo"), ("c2", "lo")]
+    assert sum((scope(topology) or {}).values()) == 7
 
 
 def test_there_is_no_such_bridge() -> None:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,10 +39,10 @@ from tests.kernel.host import (
 )
 from tracer.cli.trace import Options, _found, trace
 from tracer.errors import PrerequisiteError, TopologyError
-from tracer.model import Device
+from tracer.model import Device, Rewrite, Topology
 from tracer.topology import netns, record, rules
 from tracer.topology.build import down, standing, up
-from tracer.topology.discover import discover, discover_lab, is_bridge, scope
+from tracer.topology.discover import discover, discover_lab, is_bridge, lab_called, scope
 from tracer.topology.names import Names
 from tracer.topology.spec import HOST, LABS, PREFIX, Interface, Lab
 from tracer.topology.state import State, Status, path_of, status
@@ -186,7 +187,13 @@ def test_what_is_built_and_discovered_is_what_is_declared(lab: Lab) -> None:
         assert [tuple(names_of(pair)) for pair in topology.pairs] == [
             (label(first), label(second)) for first, second in lab.pairs
         ]
-        assert len(scope(topology) or ()) == len(lab.interfaces)
+        # Of the host, only the bridge and its ports.
+        apart = {place for place in lab.places if place != HOST}
+        loopbacks = {f"{place}/lo" for place in apart} - {label(each) for each in lab.loopbacks}
+        assert set(names_of(topology.others)) == loopbacks
+        found = scope(topology)
+        assert found is not None
+        assert sum(found.values()) == len(lab.interfaces) + len(loopbacks)
         if lab.on_host:
             assert discover(lab.name, Names()) == topology
 
@@ -346,6 +353,166 @@ def until_somebody_listens(interface: Interface, port: int) -> None:
         time.sleep(0.05)
 
 
+# -- what is told of it ----------------------------------------------------------------------
+
+ROUTE_TYPES = {"unicast", "local", "broadcast", "blackhole", "unreachable", "prohibit"}
+
+
+def told(place: str, program: str, *words: str) -> list[dict[str, Any]]:
+    """What iproute2 says there."""
+    where = () if place == HOST else ("-n", PREFIX + place)
+    return list(json.loads(run(program, "-j", *where, *words) or "[]"))
+
+
+def routes_of(place: str) -> set[tuple[object, ...]]:
+    found: set[tuple[object, ...]] = set()
+    for family, bits, default in (("-4", 32, "0.0.0.0/0"), ("-6", 128, "::/0")):
+        for table in ("local", "main"):
+            for route in told(place, "ip", family, "route", "show", "table", table):
+                kind = route.get("type", "unicast")
+                dst = default if route["dst"] == "default" else route["dst"]
+                dst = dst if "/" in dst else f"{dst}/{bits}"
+                if kind in ROUTE_TYPES:
+                    way = (route.get("gateway"), route.get("dev"), route.get("metric", 0))
+                    found.add((place, kind, dst, *way))
+    return found
+
+
+def routes_found(topology: Topology) -> set[tuple[object, ...]]:
+    return {
+        (r.netns.name, r.type, r.dst, r.gateway, r.device and r.device.ifname, r.metric)
+        for r in topology.routes
+    }
+
+
+def ports_of(place: str, bridge: str) -> dict[str, tuple[object, ...]]:
+    members = ("state", "isolated", "hairpin", "learning", "flood")
+    ports = told(place, "bridge", "-d", "link", "show", "master", bridge)
+    return {port["ifname"]: tuple(port[member] for member in members) for port in ports}
+
+
+def ports_found(topology: Topology) -> dict[str, tuple[object, ...]]:
+    return {p.device.ifname: tuple(p)[1:6] for p in topology.states}
+
+
+def entries_of(place: str, bridge: str) -> set[tuple[object, ...]]:
+    return {
+        (entry["mac"], entry["ifname"], entry.get("vlan"), entry["state"] == "permanent")
+        for entry in told(place, "bridge", "fdb", "show", "br", bridge)
+        if entry.get("master") == bridge
+    }
+
+
+def entries_found(topology: Topology) -> set[tuple[object, ...]]:
+    return {(e.mac, e.device.ifname, e.vlan, e.local) for e in topology.fdb}
+
+
+@pytest.mark.parametrize("lab", LABS.values(), ids=lambda lab: lab.name)
+def test_what_is_told_of_a_lab_is_what_ip_and_bridge_say(lab: Lab) -> None:
+    with standing(lab) as built:
+        if not built:
+            pytest.skip(f"there is a {lab.name} on this host: it is left alone")
+        traffic = Traffic(lab, rounds=1, pause_s=0)
+        traffic.start()
+        traffic.wait(LIMIT_S)
+        topology = discover_lab(lab, Names())
+
+        assert routes_found(topology) == set().union(*(routes_of(place) for place in lab.places))
+        devices = [topology.bridge, *topology.ports, *topology.ends, *topology.others]
+        every = {name_of(device) for device in devices if device is not None}
+        macs = {(name_of(device), mac) for device, mac in topology.macs}
+        for place in lab.places:
+            links = {f"{place}/{each['ifname']}": each for each in told(place, "ip", "link")}
+            if place in {end.netns.name for end in topology.ends}:
+                assert links.keys() <= every
+            given = {(name, links[name]["address"]) for name in links.keys() & every}
+            assert {mac for mac in macs if mac[0] in links} == {
+                mac for mac in given if mac[1] != "00:00:00:00:00:00"
+            }
+        assert topology.down == ()
+        router = () if lab.router is None else (lab.router.at,)
+        if not lab.on_host:
+            uplinks = [f"{at}/uplink" for at in router]
+            assert [name_of(device) for device in topology.uplinks] == uplinks
+        assert tuple(each.name for each in topology.forwards) == router
+        if lab.bridge is not None:
+            at, bridge = lab.bridge.at, lab.bridge.ifname
+            assert ports_found(topology) == ports_of(at, bridge)
+            assert entries_found(topology) == entries_of(at, bridge)
+            learned = {(e.mac, e.device.ifname) for e in topology.fdb if not e.local}
+            on_bridge = {(two.mac, one.ifname) for one, two in lab.pairs if one.is_port}
+            assert learned == on_bridge
+        if lab.on_host:
+            host = discover(lab.name, Names())
+            assert routes_found(host) == routes_found(topology)
+            assert ports_found(host) == ports_found(topology)
+            assert entries_found(host) == entries_found(topology)
+            assert set(host.others) == set(topology.others)
+            assert set(host.macs) == set(topology.macs)
+
+
+def test_ports_that_are_not_as_usual() -> None:
+    run_in_router = ("ip", "-n", "skbtrace-router")
+    with standing(BRIDGE):
+        for words in (
+            "link set br0 type bridge vlan_filtering 1",
+            "link set veth1_p type bridge_slave isolated on hairpin on learning off flood off",
+            "link set veth2_p down",  # at which the bridge sets the states of all ports anew
+            "link set veth1_p type bridge_slave state 4",
+        ):
+            run(*run_in_router, *words.split())
+        run("bridge", "-n", "skbtrace-router", "vlan", "add", "vid", "10-12", "dev", "veth2_p")
+        topology = discover_lab(BRIDGE, Names())
+        assert ports_found(topology) == ports_of("router", "br0")
+        one, two = topology.states
+        assert tuple(one)[1:6] == ("blocking", True, True, False, False)
+        assert two.state == "disabled"
+        assert ((one.vlans, one.pvid), (two.vlans, two.pvid)) == (((1,), 1), ((1, 10, 11, 12), 1))
+        assert {name_of(device) for device in topology.down} == {"router/veth2_p", "net2/veth2"}
+        assert entries_found(topology) == entries_of("router", "br0")
+        assert {entry.vlan for entry in topology.fdb} > {1, 10}
+
+
+def test_the_routers_way_out_and_its_rules() -> None:
+    with standing(NAT):
+        for words in (
+            "default via 203.0.113.2",
+            "10.1.0.0/16 via 192.168.0.2 metric 7",
+            "blackhole 10.2.0.0/16",
+            "unreachable 2001:db8::/32",
+            "10.3.0.0/16 nexthop via 192.168.0.2 nexthop via 203.0.113.2",
+            "10.4.0.0/16 via 203.0.113.2 tos 8",
+        ):
+            run("ip", "-n", "skbtrace-router", "route", "add", *words.split())
+        topology = discover_lab(NAT, Names())
+        assert [name_of(device) for device in topology.uplinks] == ["router/uplink"]
+        several = {"192.168.0.2": "br0", "203.0.113.2": "uplink"}
+        usual = {r for r in routes_found(topology) if r[2] != "10.3.0.0/16"}
+        expected = routes_of("router") | routes_of("net1") | routes_of("outside")
+        assert usual == {r for r in expected if r[2] not in {"10.3.0.0/16", "10.4.0.0/16"}}
+        assert routes_found(topology) - usual == {
+            ("router", "unicast", "10.3.0.0/16", gateway, device, 0)
+            for gateway, device in several.items()
+        }
+        router = topology.forwards[0]
+        rules = run("ip", "netns", "exec", "skbtrace-router", "nft", "list", "ruleset")
+        assert rules.count("dnat to") == rules.count("masquerade") == 1
+        assert [rewrite._replace(rule="") for rewrite in topology.rewrites] == [
+            Rewrite(
+                *(router, "PRE_ROUTING", "dnat", "192.168.0.2:80"),
+                proto="tcp",
+                dport="8088",
+                iifname="uplink",
+            ),
+            Rewrite(
+                *(router, "POST_ROUTING", "masquerade"), src="192.168.0.0/24", oifname="uplink"
+            ),
+        ]
+        # But for counters, the rules are written as nft writes them.
+        written = re.sub(r"counter packets \d+ bytes \d+ ", "", rules)
+        assert all(rewrite.rule in written for rewrite in topology.rewrites)
+
+
 # -- the router ------------------------------------------------------------------------------
 
 
@@ -456,6 +623,8 @@ def test_a_bridge_of_the_host_that_is_called_like_a_lab() -> None:
     run("ip", "link", "add", "nat", "type", "bridge")
     before = snapshot()
     assert is_bridge("nat")
+    assert lab_called("nat") is None
+    assert lab_called("veth") == VETH
     assert not is_bridge("lo")
     with standing(NAT) as built:
         assert built
