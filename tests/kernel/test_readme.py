@@ -23,7 +23,10 @@ pytestmark = pytest.mark.kernel
 
 PAGES = (
     "README.md",
-    *(f"demo/{page}.md" for page in ("docker0", "veth", "bridge", "nat", "loopback", "nic")),
+    *(
+        f"demo/{page}.md"
+        for page in ("docker0", "veth", "bridge", "nat", "crowd", "loopback", "nic")
+    ),
 )
 
 # Applied in this order, to what stands on the page and to what the command says.
