@@ -187,8 +187,8 @@ def test_what_is_built_and_discovered_is_what_is_declared(lab: Lab) -> None:
         assert [tuple(names_of(pair)) for pair in topology.pairs] == [
             (label(first), label(second)) for first, second in lab.pairs
         ]
-        # Of the host, only the bridge and its ports.
-        apart = {place for place in lab.places if place != HOST}
+        # Where the bridge is, only it and its ports.
+        apart = {end.netns.name for end in topology.ends}
         loopbacks = {f"{place}/lo" for place in apart} - {label(each) for each in lab.loopbacks}
         assert set(names_of(topology.others)) == loopbacks
         found = scope(topology)
