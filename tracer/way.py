@@ -33,6 +33,8 @@ _Network: TypeAlias = IPv4Network | IPv6Network
 
 _MOST = 32
 """Devices that transmit it, before it is said to go round in circles."""
+_REMEMBERED = 65_536
+"""Addresses and networks that need not be read again."""
 _TAKERS = {
     ("icmp", 4): "icmp_rcv",
     ("icmpv6", 6): "icmpv6_rcv",
@@ -398,7 +400,7 @@ class Walk:
         best: tuple[bool, int, int] | None = None
         found: Route | None = None
         for route in self._topology.routes:
-            if route.netns != netns:
+            if route.netns.inum != netns.inum:
                 continue
             network = _network(route.dst)
             if network is None or not _is_in(self._dst, network):
@@ -545,7 +547,7 @@ def place(device: Device) -> str:
     return f"{device.netns.name}/{device.ifname}"
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=_REMEMBERED)
 def _address(text: str) -> _Address | None:
     try:
         return ip_address(text)
@@ -553,7 +555,7 @@ def _address(text: str) -> _Address | None:
         return None
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=_REMEMBERED)
 def _network(text: str) -> _Network | None:
     try:
         return ip_network(text, strict=False)
