@@ -76,12 +76,22 @@ def show(file: str, color: str, ascii_only: bool, **typed: tuple[str, ...]) -> N
         def chosen(journeys: Iterable[Journey]) -> Iterable[Journey]:
             return journeys if wanted is None else wanted.chosen(journeys)
 
+        changes = 0
+
+        def tell_changes() -> None:
+            nonlocal changes
+            for change in reader.changes[changes:]:
+                view.topology(change)
+            changes = len(reader.changes)
+
         if file != "-" and stream.seekable():
             for family in families(lambda: chosen(read_again())):
+                tell_changes()
                 view.family(family)
                 outcomes.update([journey.outcome for _, journey in family])
         else:
             for journey in chosen(reader):  # one by one: the other end may still be tracing
+                tell_changes()
                 view.journeys((journey,))
                 outcomes[journey.outcome] += 1
         if wanted is not None:
