@@ -30,9 +30,13 @@ from tests.vm.__main__ import EXIT_LOST, EXIT_TIMED_OUT
 AT_ONCE = 2
 """A guest wants a processor for itself, and two is what there is to count on."""
 GUEST_LIMIT_S = 2400
-PAGES = "tests/kernel/test_readme.py"
-PAGES_KERNEL = "6.1"
-"""Where what the pages show is tried (it takes two minutes): the kernel of most who read them."""
+ONCE = tuple(
+    f"tests/kernel/test_{name}.py"
+    for name in ("readme", "expected", "printed", "select", "hostile")
+)
+"""What speaks of words, not of the kernel."""
+ONCE_KERNEL = "6.1"
+"""Where that is tried (it takes a quarter of an hour): the kernel of most who read the pages."""
 NEWS_S = 30.0
 """So long nothing is said at most."""
 TAIL_LINES = 40
@@ -142,6 +146,7 @@ def guest_jobs() -> list[Job]:
     return [
         *source_jobs(),
         *map(guest_job, reversed(KERNELS)),
+        once_job(),
         threads_job(),
         *map(docker_job, ("6.1", "6.12")),
         Job("harness", pytest("tests/vm/test_harness.py"), require="vm"),
@@ -155,33 +160,31 @@ def host_jobs() -> list[Job]:
 
 def guest_job(kernel: str) -> Job:
     """The kernel tests in a guest."""
-    launch = ["-m", "tests.vm", "run", "--kernel", kernel, "--nics"]
-    launch += ["--timeout", str(GUEST_LIMIT_S)]
-    tests = ["tests/kernel"] if kernel == PAGES_KERNEL else ["tests/kernel", f"--ignore={PAGES}"]
-    return Job(
-        f"kernel {kernel}",
-        [sys.executable, *launch, "--out", "{out}", "--", *pytest(*tests)],
-        require="kernel",
-        guest=True,
-    )
+    tests = ["tests/kernel", *(f"--ignore={file}" for file in ONCE)]
+    return in_a_guest(f"kernel {kernel}", ["--kernel", kernel, "--nics"], *tests)
+
+
+def once_job() -> Job:
+    """What need not be tried on every kernel."""
+    return in_a_guest(f"once {ONCE_KERNEL}", ["--kernel", ONCE_KERNEL, "--nics"], *ONCE)
 
 
 def threads_job() -> Job:
     """More CPUs than usual, each with a thread for its input queue, which 6.10 brought."""
     launch = ["--kernel", "6.12", "--qemu", "-smp 4", "--append", "thread_backlog_napi"]
-    return special_job("threads 6.12", launch, "tests/kernel/test_cpus.py")
+    return in_a_guest("threads 6.12", launch, "tests/kernel/test_cpus.py")
 
 
 def docker_job(kernel: str) -> Job:
     """A Docker Engine, which would want a program to load AppArmor's profiles with."""
     launch = ["--kernel", kernel, "--append", "apparmor=0"]
-    return special_job(f"docker {kernel}", launch, "tests/kernel/test_docker.py")
+    return in_a_guest(f"docker {kernel}", launch, "tests/kernel/test_docker.py")
 
 
-def special_job(name: str, launch: list[str], test: str) -> Job:
-    """Tests that want a guest of their own."""
+def in_a_guest(name: str, launch: list[str], *tests: str) -> Job:
+    """Tests in a guest of their own."""
     run = [sys.executable, "-m", "tests.vm", "run", *launch, "--timeout", str(GUEST_LIMIT_S)]
-    return Job(name, [*run, "--out", "{out}", "--", *pytest(test)], require="kernel", guest=True)
+    return Job(name, [*run, "--out", "{out}", "--", *pytest(*tests)], require="kernel", guest=True)
 
 
 def pytest(*tests: str) -> list[str]:
