@@ -321,7 +321,8 @@ def test_what_is_told_of_a_lab_is_what_ip_and_bridge_say(lab: Lab) -> None:
     with standing(lab) as built:
         if not built:
             pytest.skip(f"there is a {lab.name} on this host: it is left alone")
-        traffic = Traffic(lab, rounds=1, pause_s=0)
+        everybody = -(-len(lab.talks) // TURNS)
+        traffic = Traffic(lab, rounds=everybody, pause_s=0)
         traffic.start()
         traffic.wait(LIMIT_S)
         topology = discover_lab(lab, Names())
