@@ -367,15 +367,16 @@ def test_ports_that_are_not_as_usual() -> None:
         for words in (
             "link set br0 type bridge vlan_filtering 1",
             "link set veth1_p type bridge_slave isolated on hairpin on learning off flood off",
-            "link set veth2_p down",  # at which the bridge sets the states of all ports anew
-            "link set veth1_p type bridge_slave state 4",
+            # When the other goes down, the bridge sets the states anew of all but disabled ports.
+            "link set veth1_p type bridge_slave state 0",
+            "link set veth2_p down",
         ):
             run(*run_in_router, *words.split())
         run("bridge", "-n", "skbtrace-router", "vlan", "add", "vid", "10-12", "dev", "veth2_p")
         topology = discover_lab(BRIDGE, Names())
         assert ports_found(topology) == ports_of("router", "br0")
         one, two = topology.states
-        assert tuple(one)[1:6] == ("blocking", True, True, False, False)
+        assert tuple(one)[1:6] == ("disabled", True, True, False, False)
         assert two.state == "disabled"
         assert ((one.vlans, one.pvid), (two.vlans, two.pvid)) == (((1,), 1), ((1, 10, 11, 12), 1))
         assert {name_of(device) for device in topology.down} == {"router/veth2_p", "net2/veth2"}
