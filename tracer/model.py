@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
-_PROVISIONAL = re.compile(r".*:\d+|[0-9a-f]{12}")
+_PROVISIONAL = re.compile(r".*:\d+|[0-9a-f]{12}|(?:netns|cni)-[0-9a-f-]{36}")
 
 
 class Layer(StrEnum):

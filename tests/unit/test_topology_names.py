@@ -164,6 +164,19 @@ def test_a_file_that_is_no_namespace_is_passed_over(
     assert "half-made" not in {place.netns.name for place in known.places().values()}
 
 
+def test_files_that_an_engine_named_say_nothing_if_anything_else_does(
+    known: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    podman = "netns-2f0c96cc-2b4f-9d4e-5a51-2f6f1d2ba5a7"
+    cni = "cni-ad94c1a1-3fd6-1ba1-1d31-9d4b0c1a6f2e"
+    kept = {7: Path("/run/netns", podman), 8: Path("/run/netns/netns-mine"), 9: Path("/x", cni)}
+    monkeypatch.setattr(names, "_files", lambda _: kept)
+    assert set(names._named_places(known.host.inum)) == {8, known.host.inum}
+    shown = {inum: place.netns for inum, place in known.places().items()}
+    assert (shown[7].name, shown[8].name, shown[9].name) == (podman, "netns-mine", cni)
+    assert [shown[inum].provisional for inum in (7, 8, 9)] == [True, False, True]
+
+
 # -- what was, and what is -------------------------------------------------------------------
 
 

@@ -233,3 +233,19 @@ def test_no_line_is_wider_than_the_terminal(ascii: bool, topology: Topology, wid
     assert {style for line in lines for _, style in line} <= STYLES.keys()
     if ascii:
         assert "".join(map(text_of, lines)).isascii()
+
+
+def test_a_link_local_address_is_shown_only_if_there_is_no_other() -> None:
+    web, db = Device(Netns(2, "web"), 2, "eth0"), Device(Netns(3, "db"), 2, "eth0")
+    ports = (Device(Netns(1, "host"), 4, "v1"), Device(Netns(1, "host"), 5, "v2"))
+    topology = Topology(
+        "br0",
+        ports=ports,
+        ends=(web, db),
+        pairs=tuple(zip(ports, (web, db), strict=True)),
+        addresses=((web, "fe80::1/64"), (web, "10.0.0.2/24"), (db, "fe80::2/64")),
+    )
+    said = drawn(topology)
+    assert "fe80::1" not in said
+    assert "10.0.0.2/24" in said
+    assert "db/eth0  fe80::2/64" in said

@@ -31,6 +31,8 @@ MOST_CHANGES = 64
 MOST_DEVICES = 65_536
 """More are not remembered: on a host where containers come and go, everything starts afresh."""
 
+_BY_ENGINE = re.compile(r"(?:netns|cni)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""Files under /run/netns that nobody named: Podman's and those of Kubernetes' plugins (CNI)."""
 _FEW = 8  # names in a message
 _ID_BEGINS = re.compile("[0-9a-f]{4,64}")
 
@@ -281,6 +283,7 @@ def _links_of(inum: int) -> list[Link]:
 
 def _named_places(host: int) -> dict[int, Place]:
     files = _files(netns.RUN_NETNS)
+    files = {inum: entry for inum, entry in files.items() if not _BY_ENGINE.fullmatch(entry.name)}
     taken = {entry.name for entry in files.values()}
     places = {
         inum: Place(str(entry), Netns(inum, printable(_short(entry.name, taken))))
@@ -314,7 +317,7 @@ def _short(name: str, taken: set[str]) -> str:
 
 
 def _places_of_processes(known: dict[int, Place], engines: Engines) -> dict[int, Place]:
-    """Namespaces without a name under /run/netns: those of processes, and those Docker keeps."""
+    """Namespaces without a name of a person's: those of processes, and those engines keep."""
     first: dict[int, int] = {}
     for pid in sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()):
         try:
@@ -335,7 +338,8 @@ def _places_of_processes(known: dict[int, Place], engines: Engines) -> dict[int,
             name = f"{name}:{pid}"
         taken.add(name)
         places[inum] = Place(f"/proc/{pid}/ns/net", Netns(inum, name))
-    for inum, entry in _files(netns.RUN_DOCKER_NETNS).items():
+    kept = _files(netns.RUN_DOCKER_NETNS) | _files(netns.RUN_NETNS)
+    for inum, entry in kept.items():
         if inum not in known and inum not in places:  # nobody is in it just now
             places[inum] = Place(str(entry), Netns(inum, printable(entry.name)))
     return places

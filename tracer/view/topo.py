@@ -98,7 +98,10 @@ class _Drawing:
         return [*words, *self._addressed(device)]
 
     def _addressed(self, device: Device) -> list[Span]:
-        known = sorted(self._addresses.get(device, ()), key=lambda address: ":" in address)
+        every = self._addresses.get(device, ())
+        # Every device has a link-local one; it tells something only if it is all there is.
+        known = [address for address in every if not address.startswith("fe80:")] or every
+        known = sorted(known, key=lambda address: ":" in address)
         return [(f"  {self._look.name(address)}", "flow") for address in known]
 
     def _beside(self, device: Device, drawn: set[Netns], room: int) -> Iterator[Span]:
