@@ -6,6 +6,7 @@ They are fetched from the mirror apt is configured with, and never installed.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -35,6 +36,11 @@ class Peer:
         return cache_folder() / "peers" / self.name
 
     @property
+    def libraries(self) -> str:
+        """LD_LIBRARY_PATH for its programs: what they need may not be installed here."""
+        return ":".join(str(self.tree / at / "x86_64-linux-gnu") for at in ("usr/lib", "lib"))
+
+    @property
     def is_there(self) -> bool:
         """Whether it is in the cache."""
         return all((self.tree / program).exists() for program in self.programs)
@@ -49,7 +55,11 @@ class Peer:
                 raise PeerError(f"{self.name} cannot be fetched: {error}") from error
         for program in self.programs:
             told = subprocess.run(
-                ["ldd", self.tree / program], capture_output=True, text=True, check=False
+                ["ldd", self.tree / program],
+                capture_output=True,
+                text=True,
+                check=False,
+                env=os.environ | {"LD_LIBRARY_PATH": self.libraries},
             ).stdout
             missing = [line.split()[0] for line in told.splitlines() if "not found" in line]
             if missing:
@@ -77,4 +87,9 @@ DOCKER = Peer(
     ("runc", "containerd", "docker.io"),
     ("usr/sbin/runc", "usr/bin/containerd", "usr/bin/docker", "usr/sbin/dockerd"),
 )
-PEERS = (PWRU, DOCKER)
+_PODMAN = ("usr/bin/podman", "usr/bin/conmon", "usr/bin/crun", "usr/lib/podman/netavark")
+_PODMAN_NEEDS = ("libgpgme11", "libassuan0", "libdevmapper1.02.1", "libsubid4", "libyajl2")
+PODMAN = Peer(
+    "podman", "bookworm", ("podman", "conmon", "crun", "netavark", *_PODMAN_NEEDS), _PODMAN
+)
+PEERS = (PWRU, DOCKER, PODMAN)

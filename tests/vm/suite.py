@@ -148,7 +148,7 @@ def guest_jobs() -> list[Job]:
         *map(guest_job, reversed(KERNELS)),
         once_job(),
         threads_job(),
-        *map(docker_job, ("6.1", "6.12")),
+        *map(engines_job, ("6.1", "6.12")),
         Job("harness", pytest("tests/vm/test_harness.py"), require="vm"),
     ]
 
@@ -175,10 +175,11 @@ def threads_job() -> Job:
     return in_a_guest("threads 6.12", launch, "tests/kernel/test_cpus.py")
 
 
-def docker_job(kernel: str) -> Job:
-    """A Docker Engine, which would want a program to load AppArmor's profiles with."""
+def engines_job(kernel: str) -> Job:
+    """Docker and Podman, which would want a program to load AppArmor's profiles with."""
     launch = ["--kernel", kernel, "--append", "apparmor=0"]
-    return in_a_guest(f"docker {kernel}", launch, "tests/kernel/test_docker.py")
+    engines = ("tests/kernel/test_docker.py", "tests/kernel/test_podman.py")
+    return in_a_guest(f"engines {kernel}", launch, *engines)
 
 
 def in_a_guest(name: str, launch: list[str], *tests: str) -> Job:

@@ -129,6 +129,7 @@ def listen(sockets: Iterable[Path] = SOCKETS) -> list[socket.socket]:
         except OSError:
             connection.close()
             continue
+        connection.setblocking(False)
         connections.append(connection)
     return connections
 

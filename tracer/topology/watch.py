@@ -134,20 +134,26 @@ class Watch:
 
     def _follow(self) -> None:
         tries = 0
+        doubtful = False
         while not self._over.is_set():
             unnamed = any(device.netns.provisional for device in devices(self._topology))
-            wait = AGAIN_S[tries] if unnamed and tries < len(AGAIN_S) else None
+            again = (unnamed or doubtful) and tries < len(AGAIN_S)
+            wait = AGAIN_S[tries] if again else None
             heard = self._event.wait(wait)
             tries = 0 if heard else tries + 1
             if self._over.wait(SETTLE_S if heard else 0):
                 return
             began = time.monotonic()
-            self._look_again()
+            doubtful = self._look_again(doubtful=tries < len(AGAIN_S))
             if self._over.wait(SHARE * (time.monotonic() - began)):
                 return
 
-    def _look_again(self) -> None:
-        """Look, and tell if it is another."""
+    def _look_again(self, *, doubtful: bool) -> bool:
+        """Look, and tell if it is another.
+
+        An engine that does not answer has not renamed its containers: if ``doubtful``, a topology
+        in which names are unknown that were known is not believed. Return whether that was so.
+        """
         with self._lock:
             self._event.clear()
             self._looked_ns, self._heard_ns = self._heard_ns, None
@@ -159,11 +165,21 @@ class Watch:
         except (SkbtraceError, OSError):
             now = self._topology
             self._hear()  # something vanished while it was looked at
+        doubtful = doubtful and _has_forgotten(self._topology, now)
+        if doubtful:
+            now = self._topology
         if replace(now, fdb=()) != replace(self._topology, fdb=()):  # which learns all the time
             self._topology = now
             self._found.append(TopologyChange(at_ns, now))
         with self._lock:
             self._looked_ns = None
+        return doubtful
+
+
+def _has_forgotten(before: Topology, now: Topology) -> bool:
+    """Whether a device is still there whose namespace had a name and has none now."""
+    known = {(d.netns.inum, d.ifindex) for d in devices(before) if not d.netns.provisional}
+    return any(d.netns.provisional and (d.netns.inum, d.ifindex) in known for d in devices(now))
 
 
 def _events() -> socket.socket:
