@@ -33,6 +33,8 @@ IN_A_GUEST = (
     and os.environ.get("SKBTRACE_REQUIRE") == "kernel"
 )
 """Whether this is a guest of the kernel tests, which have two network cards on one wire."""
+FOR_ENGINES = IN_A_GUEST and "engines" in Path("/proc/cmdline").read_text().split()
+"""Whether it is one for container engines: they leave bridges and rules behind."""
 TRIES = 5
 """A card's interrupt in the middle of a probe hides what it receives: then it is tried again."""
 NETFILTER = re.compile(

@@ -18,15 +18,13 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.conftest import HOUSE, IN_A_GUEST, TIMEOUT_S, Trace, path_of, skbtrace
+from tests.kernel.conftest import FOR_ENGINES, HOUSE, TIMEOUT_S, Trace, path_of, skbtrace
 from tests.vm.peer import DOCKER
 from tracer.model import Journey, Outcome
 
-THERE = IN_A_GUEST and "apparmor=0" in Path("/proc/cmdline").read_text().split()
-
 pytestmark = [
     pytest.mark.kernel,
-    pytest.mark.skipif(not THERE, reason="an engine wants a guest of its own, with apparmor=0"),
+    pytest.mark.skipif(not FOR_ENGINES, reason="an engine wants a guest of its own"),
 ]
 
 MODULES = "overlay br_netfilter xt_MASQUERADE xt_conntrack xt_addrtype veth bridge"

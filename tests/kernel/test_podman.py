@@ -17,15 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.conftest import IN_A_GUEST, TIMEOUT_S, Trace, path_of, skbtrace
+from tests.kernel.conftest import FOR_ENGINES, TIMEOUT_S, Trace, path_of, skbtrace
 from tests.vm.peer import PODMAN
 
 pytestmark = [
     pytest.mark.kernel,
-    pytest.mark.skipif(
-        not IN_A_GUEST or "apparmor=0" not in Path("/proc/cmdline").read_text().split(),
-        reason="an engine wants a guest of its own, with apparmor=0",
-    ),
+    pytest.mark.skipif(not FOR_ENGINES, reason="an engine wants a guest of its own"),
 ]
 
 MODULES = "overlay xt_MASQUERADE xt_conntrack xt_addrtype xt_comment xt_mark veth bridge"

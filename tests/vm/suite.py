@@ -176,8 +176,8 @@ def threads_job() -> Job:
 
 
 def engines_job(kernel: str) -> Job:
-    """Docker and Podman, which would want a program to load AppArmor's profiles with."""
-    launch = ["--kernel", kernel, "--append", "apparmor=0"]
+    """Docker and Podman, which leave their bridges and rules in the way of the labs."""
+    launch = ["--kernel", kernel, "--append", "engines"]
     engines = ("tests/kernel/test_docker.py", "tests/kernel/test_podman.py")
     return in_a_guest(f"engines {kernel}", launch, *engines)
 
