@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.kernel.conftest import Trace, path_of, sh, skbtrace
+from tests.kernel.conftest import C1, C1_IP, Trace, path_of, sh, skbtrace
 from tracer.model import Device, Journey
 
 pytestmark = pytest.mark.kernel
@@ -141,3 +142,19 @@ def test_show_reads_it(trace: Followed) -> None:
     shown = skbtrace("show", str(trace.path)).stdout
     assert "fb/lan0" in shown
     assert "ns:" not in shown
+
+
+def test_what_is_left_of_a_lab_is_followed_on(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    ping = f"ip netns exec {C1} ping -q -c 2 172.17.0.1"
+    work = f"{ping}; ip link del vethc2; sleep {SETTLED_S}; {ping}"
+    skbtrace(
+        *("--topology", "docker0", "--layers", "transport", "-q", "-w", str(path)),
+        *("--", "sh", "-ec", work),
+    )
+    trace = Trace(path)
+    assert trace.capture.topology is not None
+    assert trace.capture.topology.built
+    begins = [path_of(j)[0] for j in trace.of("icmp", C1_IP, icmp_type=8)]
+    assert begins == ["veth_xmit c1/eth0"] * 4
+    assert [name_of(d) for d in trace.changes[-1].topology.ends] == ["c1/eth0"]

@@ -15,7 +15,7 @@ import click
 from tracer import __version__
 from tracer.cli import Commands, options, say
 from tracer.cli.select import Typed, on_this_host, selecting
-from tracer.errors import UsageError
+from tracer.errors import TopologyError, UsageError
 from tracer.topology.spec import LABS
 
 if TYPE_CHECKING:
@@ -187,12 +187,17 @@ def _found(stack: ExitStack, asked: Options, name: str) -> _Found:
         elif not lab.on_host:
             asked.notice(f"found the lab {name}")
         if built or not lab.on_host:
-            topology = replace(discover.discover_lab(lab, names), built=built)
+            whole = replace(discover.discover_lab(lab, names), built=built)
 
             def look() -> Topology:
-                return replace(discover.discover_lab(lab, Names()), built=built)
+                try:
+                    return replace(discover.discover_lab(lab, Names()), built=built)
+                except TopologyError:  # somebody has taken a part of it away
+                    if not lab.on_host:
+                        return whole
+                    return replace(discover.discover(name, Names()), built=built)
 
-            return _Found(topology, names, lab if built else None, look)
+            return _Found(whole, names, lab if built else None, look)
     topology = discover.discover(name, names)
     ports = len(topology.ports)
     asked.notice(f"found {topology.name}: {ports} port{'' if ports == 1 else 's'}")

@@ -185,7 +185,8 @@ def _has_forgotten(before: Topology, now: Topology) -> bool:
 def _events() -> socket.socket:
     events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
     try:
-        events.setsockopt(_SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
+        with contextlib.suppress(PermissionError):  # then only this namespace's are heard
+            events.setsockopt(_SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
         events.bind((0, sum(1 << (group - 1) for group in _GROUPS)))
         events.setblocking(False)
     except BaseException:
