@@ -41,7 +41,7 @@ SLICE = 256
 BACKLOG_MAX = 131072
 """Records taken from the ring buffer and not yet made into journeys, at most (some 60 MB). Taking
 is some ten times faster than making journeys, so a burst is saved from the ring buffer first."""
-UNSETTLED_MAX_NS = 2_000_000_000
+UNSETTLED_MAX_S = 2.0
 """How long journeys may wait for what is known of a change of the topology."""
 DRAIN_S = 0.1
 """How long packets that are under way at the stop may take to end before they are *unfinished*."""
@@ -104,8 +104,8 @@ class Changes(Protocol):
         """Changes since this was last asked."""
 
     @property
-    def unsettled_ns(self) -> int:
-        """For how long it has been known that something changed, but not what."""
+    def unsettled(self) -> bool:
+        """Whether it is known that something changed, but not what."""
 
 
 class Session:
@@ -130,6 +130,7 @@ class Session:
         self._selects = selects
         self._topology = topology
         self._watch = watch
+        self._unsettled_since: float | None = None
         self._correlator = Correlator(
             Names(places.device, places.netns, source.symbol, source.reason, source.table)
         )
@@ -203,14 +204,20 @@ class Session:
         watch = self._watch
         if watch is None:
             return True
-        unsettled_ns = watch.unsettled_ns
+        unsettled = watch.unsettled  # before what was found is taken: there may be more by then
         for change in watch.changes():
             self._places.change(change, devices(change.topology))
             found = scope(change.topology)
             if found is not None:
                 self._source.rescope(found)
             self._sink.topology(change)
-        return unsettled_ns == 0 or unsettled_ns > UNSETTLED_MAX_NS
+        if not unsettled:
+            self._unsettled_since = None
+            return True
+        # Where containers come and go all the time, it is never settled.
+        now = time.monotonic()
+        self._unsettled_since = since = self._unsettled_since or now
+        return now - since > UNSETTLED_MAX_S
 
     def _drain(self, most: int | None) -> None:
         """Let what is under way end, detach, read the rest."""

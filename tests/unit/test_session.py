@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
@@ -278,16 +279,16 @@ NOW = Topology("docker0", ends=(device(C1, ETH0), device(C2, ETH0)))
 
 
 class Playlist:
-    """A watch: for each time it is asked, for how long it is unsettled, and what it has found."""
+    """A watch: each time it is asked, whether it is unsettled, and what it has found."""
 
-    def __init__(self, *asked: tuple[int, list[TopologyChange]]) -> None:
+    def __init__(self, *asked: tuple[bool, list[TopologyChange]]) -> None:
         self.asked = list(asked)
         self.found: list[TopologyChange] = []
 
     @property
-    def unsettled_ns(self) -> int:
-        unsettled_ns, self.found = self.asked.pop(0) if self.asked else (0, [])
-        return unsettled_ns
+    def unsettled(self) -> bool:
+        unsettled, self.found = self.asked.pop(0) if self.asked else (False, [])
+        return unsettled
 
     def changes(self) -> Iterator[TopologyChange]:
         yield from self.found
@@ -303,19 +304,34 @@ def watched(source: Playback, sink: Kept, watch: Playlist, looks: int = 3) -> _P
 def test_journeys_wait_until_a_change_is_known() -> None:
     source, sink = Playback(records(2)), Kept()
     change = TopologyChange(5, NOW)
-    places = watched(source, sink, Playlist((10, []), (20, []), (0, [change])))
+    places = watched(source, sink, Playlist((True, []), (True, []), (False, [change])))
     assert places.told == [(5, list(NOW.ends))]
     assert sink.calls == ["begin", "topology docker0", "journeys", "end"]
     assert f"rescope {sorted([(C1, ETH0), (C2, ETH0)])}" in source.calls
 
 
-def test_they_do_not_wait_for_ever_and_not_at_the_end() -> None:
-    late = session_module.UNSETTLED_MAX_NS + 1
+def test_they_do_not_wait_for_ever_where_it_is_never_settled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session_module, "UNSETTLED_MAX_S", 0.0)
+    handed: list[int] = []
+    sink, left = Kept(), iter(range(4))
+
+    def go_on() -> bool:
+        handed.append(len(sink.seen))
+        time.sleep(0.001)
+        return next(left, None) is not None
+
+    churn = Playlist(*[(True, [TopologyChange(n, NOW)]) for n in range(9)])
+    source = Playback(records(1), records(1), records(1))
+    Session(source, _Places(), sink, watch=churn).run(go_on=go_on)
+    assert handed[:2] == [0, 0]  # the first time they wait
+    assert handed[-1] == 3
+
+
+def test_they_do_not_wait_at_the_end() -> None:
     sink = Kept()
-    watched(Playback(records(2), records(1)), sink, Playlist((1, []), (late, []), (1, [])))
-    assert sink.calls == ["begin", "journeys", "end"]
-    sink = Kept()
-    watched(Playback(records(2)), sink, Playlist(*[(1, [])] * 9))
+    watched(Playback(records(2)), sink, Playlist(*[(True, [])] * 9))
     assert sink.calls == ["begin", "journeys", "end"]
     assert len(sink.seen) == 2
 

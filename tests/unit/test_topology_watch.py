@@ -44,7 +44,7 @@ class Heard:
     def quiet(self) -> None:
         """Wait until it has looked and has nothing to tell."""
         until = time.monotonic() + 10
-        while self.watching.unsettled_ns and time.monotonic() < until:
+        while self.watching.unsettled and time.monotonic() < until:
             time.sleep(0.005)
         assert list(self.watching.changes()) == []
 
@@ -128,7 +128,7 @@ def test_a_bridge_that_is_gone_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -
 def test_what_vanishes_while_it_is_looked_at_is_looked_at_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    looks = iter([OSError(), OSError()])
+    looks: Iterator[Exception] = iter([OSError(), KeyError(7)])
 
     def look() -> Topology:
         for error in looks:

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from tracer.errors import SkbtraceError, TopologyError
+from tracer.errors import TopologyError
 from tracer.model import Topology, TopologyChange
 from tracer.topology import netns
 from tracer.topology.discover import devices
@@ -86,11 +86,10 @@ class Watch:
             yield self._found.popleft()
 
     @property
-    def unsettled_ns(self) -> int:
-        """For how long it has been known that something changed, but not yet what."""
+    def unsettled(self) -> bool:
+        """Whether it is known that something changed, but not yet what."""
         with self._lock:
-            since = self._looked_ns or self._heard_ns
-        return 0 if since is None else time.monotonic_ns() - since
+            return self._looked_ns is not None or self._heard_ns is not None
 
     def stop(self) -> None:
         """End it and wait until it has ended. Harmless when called twice, or before start."""
@@ -152,7 +151,8 @@ class Watch:
         """Look, and tell if it is another.
 
         An engine that does not answer has not renamed its containers: if ``doubtful``, a topology
-        in which names are unknown that were known is not believed. Return whether that was so.
+        in which names are unknown that were known is not believed. Return whether to look again
+        without any event: that was so, or something vanished while it was looked at.
         """
         with self._lock:
             self._event.clear()
@@ -162,12 +162,12 @@ class Watch:
             now = self._look()
         except TopologyError:
             now = Topology(self._topology.name, built=self._topology.built)
-        except (SkbtraceError, OSError):
-            now = self._topology
-            self._hear()  # something vanished while it was looked at
-        doubtful = doubtful and _has_forgotten(self._topology, now)
-        if doubtful:
-            now = self._topology
+        except Exception:  # whatever it may be, it must not end the watch
+            now, doubtful = self._topology, True
+        else:
+            doubtful = doubtful and _has_forgotten(self._topology, now)
+            if doubtful:
+                now = self._topology
         if replace(now, fdb=()) != replace(self._topology, fdb=()):  # which learns all the time
             self._topology = now
             self._found.append(TopologyChange(at_ns, now))
