@@ -6,10 +6,11 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tracer.topology import netns, record
@@ -95,16 +96,17 @@ def at_step(number: int, act: Callable[[], None]) -> None:
     """Call ``act`` before the given one of the steps by which this process changes the host."""
     steps = 0
 
-    def count(event: str, _: tuple[object, ...]) -> None:
+    def count(event: str, arguments: tuple[object, ...]) -> None:
         nonlocal steps
-        # A netlink request; a mount, unshare or setns; a record that is written or removed; nft.
+        # A netlink request; a mount, unshare or setns; a record that is written or removed; nft;
+        # a setting that is written.
         if event in {
             "sys.set_asyncgen_hook_firstiter",
             "ctypes.dlsym",
             "os.rename",
             "os.remove",
             "subprocess.Popen",
-        }:
+        } or (event == "open" and f"{arguments[0]}"[:9] == "/proc/sys" and arguments[1] == "w"):
             steps += 1
             if steps == number:
                 act()
@@ -133,3 +135,69 @@ def held(lab: Lab) -> Iterator[int]:
         yield pid
     finally:
         os.close(standing_now)
+
+
+# -- who reaches whom ------------------------------------------------------------------------
+
+OUTSIDE, OTHER = "203.0.113.2", "198.51.100.2"
+"""Two that have a cable each to this host, and know no other way."""
+AS_DOCKER = {
+    "out": True,
+    "seen outside as": "203.0.113.1",
+    "in": False,
+    "from cable to cable": False,
+    "to the next container": True,
+    "to the host": True,
+}
+"""What happens where a Docker Engine made docker0 (test_docker.py), or the lab did."""
+
+
+@contextmanager
+def neighbours() -> Iterator[None]:
+    """They are there, in the namespaces outside and other."""
+    with ExitStack() as stack:
+        for name, address in ("outside", OUTSIDE), ("other", OTHER):
+            run("ip", "netns", "add", name)
+            stack.callback(run, "ip", "netns", "del", name)
+            run(*f"ip link add to-{name} type veth peer name eth0 netns {name}".split())
+            stack.callback(run, "ip", "link", "del", f"to-{name}")
+            if Path("/proc/sys/net/ipv6").exists():  # else it tells the host that it is there
+                run("sysctl", "-qw", f"net.ipv6.conf.to-{name}.disable_ipv6=1")
+            host = f"{address[:-1]}1"
+            run("ip", "addr", "add", f"{host}/24", "dev", f"to-{name}")
+            run("ip", "link", "set", f"to-{name}", "up")
+            run("ip", "-n", name, "addr", "add", f"{address}/24", "dev", "eth0")
+            run("ip", "-n", name, "link", "set", "eth0", "up")
+            run("ip", "-n", name, "route", "add", "default", "via", host)
+        yield
+
+
+def inside(name: str) -> tuple[str, ...]:
+    """How a command is started in the namespace of that name."""
+    return ("ip", "netns", "exec", name)
+
+
+def answered(where: Sequence[str], address: str) -> bool:
+    """Whether an echo request is answered; ``where``: what stands before the command."""
+    ping = (*where, "ping", "-q", "-c", "1", "-W", "3", address)
+    return subprocess.run(ping, stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def effects(container: Sequence[str], address: str, beside: str) -> dict[str, object]:
+    """Who reaches whom: a container of docker0, the one beside it, the host, the neighbours."""
+
+    def icmp() -> socket.socket:
+        return socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+
+    with netns.inside("/run/netns/outside", icmp) as witness:
+        witness.settimeout(60)
+        out = answered(container, OUTSIDE)
+        sender = str(witness.recvfrom(2048)[1][0])
+    return {
+        "out": out,
+        "seen outside as": sender,
+        "in": answered(inside("outside"), address),
+        "from cable to cable": answered(inside("outside"), OTHER),
+        "to the next container": answered(container, beside),
+        "to the host": answered(container, "172.17.0.1"),
+    }

@@ -64,7 +64,6 @@ UGLY = (
 pieces = st.sampled_from(UGLY) | st.characters()
 ugly = st.lists(pieces, min_size=1, max_size=3).map("".join)
 many = settings(
-    deadline=None,
     max_examples=40,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

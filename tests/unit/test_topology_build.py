@@ -155,7 +155,7 @@ def test_a_router_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
         "send something:     sudo ip netns exec skbtrace-net1 ping 203.0.113.2\n"
         "serve something:    sudo ip netns exec skbtrace-net1 python3 -m http.server 80\n"
         "fetch it:           sudo ip netns exec skbtrace-outside curl http://203.0.113.1:8088/\n"
-        "see the rules:      sudo ip netns exec skbtrace-router nft list ruleset\n"
+        "see the rules:      sudo ip netns exec skbtrace-router nft list table ip skbtrace\n"
         "take it down again: sudo skbtrace lab down nat\n"
     )
 

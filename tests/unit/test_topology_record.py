@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tracer.process import Process, this_process
 from tracer.topology import record
-from tracer.topology.record import Process, Record
+from tracer.topology.record import Record
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +24,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("owner", [None, Process(12, 3456)])
 def test_what_is_written_is_read(owner: Process | None) -> None:
-    written = Record(owner, ("skbtrace-c1", "skbtrace-c2"))
+    before = {"all/accept_redirects": "1", "e\udcff0/forwarding": "0"}
+    written = Record(owner, ("skbtrace-c1", "skbtrace-c2"), before)
     record.write("lab", written)
     assert record.read("lab") == written
     record.erase("lab")
@@ -42,6 +44,9 @@ def test_what_is_written_is_read(owner: Process | None) -> None:
         '{"owner": 5, "namespaces": []}',
         '{"owner": [1], "namespaces": []}',
         '{"owner": null, "namespaces": [1]}',
+        '{"owner": null, "namespaces": []}',
+        '{"owner": null, "namespaces": [], "forwarding": []}',
+        '{"owner": null, "namespaces": [], "forwarding": {"all/forwarding": "on"}}',
         "[" * 100_000,
     ],
 )
@@ -64,7 +69,7 @@ def test_any_bytes_are_a_record_or_none(folder: Path, data: bytes) -> None:
 
 
 def test_a_process_is_told_from_a_later_one_of_its_number() -> None:
-    this = record.this_process()
+    this = this_process()
     assert this.alive
     assert not Process(this.pid, this.start + 1).alive
     assert not Process(2**22 + 1, 1).alive  # more than any kernel's pid_max

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tracer.errors import PrerequisiteError
-from tracer.topology import rules
+from tracer.topology import rewrites, rules
 
 
 @pytest.fixture
@@ -65,3 +65,12 @@ def test_an_nft_that_hangs_is_given_up(programs: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(rules, "TIMEOUT_S", 0.05)
     with pytest.raises(TimeoutError, match="nft did not end"):
         rules.load("")
+
+
+def test_a_table_that_is_not_there_takes_no_nft(
+    programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rewrites, "nat_tables", lambda: {("ip", "theirs"), ("ip6", "t")})
+    rules.unload("t")
+    with pytest.raises(PrerequisiteError, match="nft, which is not installed"):
+        rules.unload("theirs")

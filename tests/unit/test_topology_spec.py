@@ -163,10 +163,25 @@ def test_whom_one_asks_by_arp() -> None:
 
 
 @every_lab
-def test_only_a_labs_own_namespace_forwards(lab: Lab) -> None:
+def test_what_forwards_is_the_labs_and_so_is_the_table_of_its_rules(lab: Lab) -> None:
     if lab.router is not None:
         assert lab.router.at in lab.places
-        assert lab.router.at != HOST
+        assert lab.router.rules(was_open=True).startswith(f"table ip {lab.router.table} {{")
+        # Nobody else on the host calls a table like that.
+        assert lab.router.at != HOST or lab.router.table == PREFIX + lab.name
+
+
+def test_where_nobody_forwarded_docker0_forwards_for_nobody_else() -> None:
+    router = LABS["docker0"].router
+    assert router is not None
+    assert router.rules(was_open=False) == router.rules(was_open=True) + (
+        "table ip skbtrace-docker0 {\n"
+        "    chain FORWARD {\n"
+        '        meta iifkind "bridge" meta oifkind "bridge" counter accept\n'
+        "        counter drop\n"
+        "    }\n"
+        "}\n"
+    )
 
 
 def test_labs_that_share_a_name_share_no_device_on_the_host() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from tracer.process import Process
 from tracer.topology import links, netns, record
 from tracer.topology.links import Link
-from tracer.topology.record import Process, Record
+from tracer.topology.record import Record
 from tracer.topology.spec import HOST, LABS, Lab
 from tracer.topology.state import State, Status, as_called, is_of_another, path_of, status
 

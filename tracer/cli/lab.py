@@ -125,9 +125,8 @@ def _commands(lab: Lab) -> list[tuple[str, str]]:
         fetch = f"ip netns exec {outer} curl http://{published.ip}:{published.port}/"
         commands += [("serve something", serve), ("fetch it", fetch)]
     if lab.router is not None:
-        commands.append(
-            ("see the rules", f"ip netns exec {PREFIX}{lab.router.at} nft list ruleset")
-        )
+        where = "" if lab.router.at == HOST else f"ip netns exec {PREFIX}{lab.router.at} "
+        commands.append(("see the rules", f"{where}nft list table ip {lab.router.table}"))
     return [*commands, ("take it down again", f"skbtrace lab down {lab.name}")]
 
 

@@ -24,10 +24,11 @@ from types import FrameType
 from typing import Any
 
 from tracer.errors import PrerequisiteError, SkbtraceError, TopologyError
+from tracer.process import Process, this_process
 from tracer.text import printable
-from tracer.topology import links, make, netns, record, rules
+from tracer.topology import forwarding, links, make, netns, record, rules
 from tracer.topology.links import Link
-from tracer.topology.record import Process, Record
+from tracer.topology.record import Record
 from tracer.topology.spec import HOST, Lab, unnamed
 from tracer.topology.state import State, is_of_another, links_at, look, sharing, status
 
@@ -91,12 +92,12 @@ def standing(lab: Lab) -> Iterator[bool]:
             built = not _is_found(lab)
             if built:
                 _free(lab)
-                _build(lab, record.this_process(), arrived)
+                _build(lab, this_process(), arrived)
         yield built
     finally:
         with _undisturbed(lab):
             written = record.read(lab.name)
-            if written is not None and written.owner == record.this_process():
+            if written is not None and written.owner == this_process():
                 _remove(lab)
 
 
@@ -183,13 +184,19 @@ def _uninterrupted() -> Iterator[list[int]]:
 
 
 def _remove(lab: Lab) -> None:
-    """Remove every device and namespace of the lab that is ours, and what is written down."""
+    """Remove the devices, namespaces and rules of the lab that are ours, and what is written down.
+
+    What the host forwards is again what it was.
+    """
     names = dict.fromkeys(name for name in lab.namespaces if not is_of_another(lab, name))
     written = record.read(lab.name)
+    before = {} if written is None else written.forwarding
     if written is not None:
         names |= dict.fromkeys(written.namespaces)
     try:
-        record.write(lab.name, Record(record.this_process(), tuple(names)))
+        record.write(lab.name, Record(this_process(), tuple(names), before))
+        # First of all: without the rules, nothing shall be forwarded that was not before.
+        forwarding.put_back(before)
         for name in names:
             if netns.exists(name):
                 # The kernel would remove them too, but later. Whoever else is in there keeps lo.
@@ -197,6 +204,8 @@ def _remove(lab: Lab) -> None:
             netns.remove(name)
         if lab.on_host:
             netns.inside(netns.OWN, lambda: _delete(_is_ours(lab)))
+            if lab.router is not None and lab.router.at == HOST:
+                rules.unload(lab.router.table)
         record.erase(lab.name)
     except Exception as error:
         raise _explained(error, f"cannot take down the lab {lab.name}") from error
@@ -250,12 +259,14 @@ def _build(lab: Lab, owner: Process | None, arrived: list[int]) -> None:
     _remove(lab)
     fitting = netns.inside(netns.OWN, lambda: _fitting(lab)) if lab.on_host else lab
     try:
-        record.write(lab.name, Record(record.this_process(), lab.namespaces))
+        routes = lab.router is not None and lab.router.at == HOST
+        before = forwarding.settings() if routes else {}
+        record.write(lab.name, Record(this_process(), lab.namespaces, before))
         for name in lab.namespaces:
             netns.create(name)
         make.make(fitting)
         _give_way(lab, arrived)
-        record.write(lab.name, Record(owner, lab.namespaces))
+        record.write(lab.name, Record(owner, lab.namespaces, before))
     except BaseException as error:
         _remove(lab)
         if isinstance(error, Exception):

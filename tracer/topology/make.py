@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tracer.errors import TopologyError
-from tracer.topology import links, netns, rules
+from tracer.topology import forwarding, links, netns, rules
 from tracer.topology.spec import HOST, PREFIX, Interface, Lab, unnamed
 from tracer.topology.state import path_of
 
@@ -48,8 +48,11 @@ def _furnish(lab: Lab, place: str) -> None:
         if place != HOST:
             route.link("set", index=socket.if_nametoindex("lo"), state="up")  # gives it its address
         if lab.router is not None and lab.router.at == place:
-            rules.load(lab.router.rules)
-            Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+            was_open = forwarding.is_open(forwarding.settings())
+            rules.load(lab.router.rules(was_open=was_open))
+            forwarding.switch(on=True)
+        elif place != HOST:
+            forwarding.switch(on=False)  # it began with what the host has
         bridge = lab.bridge
         master = None
         if bridge is not None and bridge.at == place:

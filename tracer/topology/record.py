@@ -10,35 +10,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from tracer.process import Process
 from tracer.topology.spec import PREFIX
 
 FOLDER = Path("/run/skbtrace")
-
-
-class Process(NamedTuple):
-    """A process, not to be mistaken for a later one with the same number."""
-
-    pid: int
-    start: int
-    """Clock ticks since the kernel started (field 22 of /proc/<pid>/stat)."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether it still runs."""
-        try:
-            return _start(self.pid) == self.start
-        except OSError:
-            return False
-
-
-def this_process() -> Process:
-    """Return the process this runs in."""
-    return Process(os.getpid(), _start(os.getpid()))
 
 
 class Record(NamedTuple):
@@ -48,6 +28,8 @@ class Record(NamedTuple):
     """Who is at work on it, or takes it down when it ends; None if it is to stay."""
     namespaces: tuple[str, ...]
     """Their names under /run/netns."""
+    forwarding: Mapping[str, str] = {}
+    """What the host's settings were before it forwarded (``forwarding.settings``)."""
 
     @property
     def left_behind(self) -> bool:
@@ -73,6 +55,7 @@ def read(lab: str) -> Record | None:
         return Record(
             Process(int(owner[0]), int(owner[1])) if owner else None,
             tuple(n for n in fields["namespaces"] if n.startswith(PREFIX) and "/" not in n),
+            {str(name): str(int(value)) for name, value in fields["forwarding"].items()},
         )
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
@@ -97,8 +80,3 @@ def locked() -> Iterator[None]:
 
 def _file(lab: str) -> Path:
     return FOLDER / f"{lab}.json"
-
-
-def _start(pid: int) -> int:
-    # The second field is the command in parentheses and may hold anything, so count after it.
-    return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19])

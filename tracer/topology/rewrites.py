@@ -50,7 +50,7 @@ def read(netns: Netns) -> list[Rewrite]:
         if "nat" in _lines(f"/proc/thread-self/net/{family}_tables_names"):
             told = _run(f"{save}-legacy-save", "-t", "nat") or _run(f"{save}-save", "-t", "nat")
             found += of_iptables(told, netns)
-    tables = _nat_tables()
+    tables = nat_tables()
     for family, save in (("ip", "iptables"), ("ip6", "ip6tables")):
         if (family, "nat") in tables:
             told = _run(f"{save}-nft-save", "-t", "nat") or _run(f"{save}-save", "-t", "nat")
@@ -71,8 +71,8 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def _nat_tables() -> set[tuple[str, str]]:
-    """(family, table) of every table of nftables that has a chain of the type nat."""
+def nat_tables() -> set[tuple[str, str]]:
+    """Return (family, table) of every table of nftables that has a chain of the type nat."""
     if not _knows_nft():
         return set()
     found = set()

@@ -9,6 +9,7 @@ import subprocess
 
 from tracer.errors import PrerequisiteError
 from tracer.text import printable
+from tracer.topology import rewrites
 
 TIMEOUT_S = 30.0
 """How long nft may take; it may have to load kernel modules first."""
@@ -27,6 +28,15 @@ def nft() -> str:
             hint="sudo apt-get install nftables",
         )
     return program
+
+
+def unload(table: str) -> None:
+    """Remove the table of the family ip, if there is one that has to do with addresses.
+
+    Raises what ``load`` raises. Neither nft nor a module of the kernel is wanted otherwise.
+    """
+    if ("ip", table) in rewrites.nat_tables():
+        load(f"delete table ip {table}\n")
 
 
 def load(rules: str) -> None:

@@ -5,6 +5,12 @@ Values only; what is done with them stands in ``build``, ``make`` and ``traffic`
 anything in the host's namespace. The other labs have a namespace of their own also for what
 stands in the middle, so that none of their names, addresses and rules can meet the host's.
 
+Of docker0, the rules stand in a table of their own beside those of the host, which decide as well:
+an ``accept`` here ends a chain of this table only, and what a chain of the host drops is dropped.
+Docker inserts its rules into the host's own FORWARD, where its accept is the last word. That
+matters for what is routed; from port to port the bridge forwards without asking, unless
+br_netfilter is loaded.
+
 Of docker0, the ports give way to devices of the host that have their names (``ifnames``). The
 bridge and the addresses do not: docker0 is what people trace and 172.17.0.0/16 what they know it
 by, and a second docker0 with other addresses would be another lab. A host that has either keeps
@@ -66,11 +72,23 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """A namespace that forwards IPv4, and its nftables rules."""
+    """A place that forwards IPv4, and its nftables rules: a table of their own."""
 
     at: str
-    rules: str
-    """What ``nft -f`` reads."""
+    """HOST, or the short name of a namespace."""
+    table: str
+    """Its name; the family is ip. On the host whatever bears it is the lab's."""
+    chains: str
+    """What stands in the table, as ``nft -f`` reads it."""
+    closed: str = ""
+    """Rules that end the chain FORWARD where forwarding was off before the lab came."""
+
+    def rules(self, *, was_open: bool) -> str:
+        """Return what ``nft -f`` reads. ``was_open``: somebody forwarded there before."""
+        rules = f"table ip {self.table} {{\n{self.chains}}}\n"
+        if was_open or not self.closed:
+            return rules
+        return f"{rules}table ip {self.table} {{\n    chain FORWARD {{\n{self.closed}    }}\n}}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +189,29 @@ def _port_mac(address: str) -> str:
     return "0a" + _mac(address)[2:]
 
 
+# What `iptables-save` shows where a Docker Engine has made docker0, but for what it only prepares:
+# chains for published ports, for networks of users, for rules of users.
+_DOCKER0_RULES = """\
+    chain FORWARD {
+        type filter hook forward priority 0; policy accept;
+        oifname "docker0" ct state established,related counter accept
+        iifname "docker0" counter accept
+        oifname "docker0" counter drop
+    }
+    chain POSTROUTING {
+        type nat hook postrouting priority 100; policy accept;
+        ip saddr 172.17.0.0/16 oifname != "docker0" counter masquerade
+    }
+"""
+
+# Docker, too, drops what else would be forwarded only where it was Docker that switched forwarding
+# on (as FORWARD's policy). A bridge of somebody else that asks IPv4 (br_netfilter) did so before.
+_DOCKER0_CLOSED = """\
+        meta iifkind "bridge" meta oifkind "bridge" counter accept
+        counter drop
+"""
+
+
 def _docker0() -> Lab:
     # Addresses, Ethernet addresses and names as Docker gives them; docker0's own Ethernet
     # address is random there and fixed here, so that two runs look alike.
@@ -187,6 +228,7 @@ def _docker0() -> Lab:
             (Interface(HOST, "vethc1", is_port=True), c1),
             (Interface(HOST, "vethc2", is_port=True), c2),
         ),
+        router=Router(HOST, f"{PREFIX}docker0", _DOCKER0_RULES, _DOCKER0_CLOSED),
         talks=((c1, c2),),
     )
 
@@ -228,7 +270,6 @@ def _bridge_lab() -> Lab:
 
 
 _NAT_RULES = """\
-table ip skbtrace {
     chain PREROUTING {
         type nat hook prerouting priority -100; policy accept;
         iifname "uplink" tcp dport 8088 counter dnat to 192.168.0.2:80
@@ -243,7 +284,6 @@ table ip skbtrace {
         type nat hook postrouting priority 100; policy accept;
         ip saddr 192.168.0.0/24 oifname "uplink" counter masquerade
     }
-}
 """
 
 
@@ -257,7 +297,7 @@ def _nat() -> Lab:
         text="a network behind a router that translates addresses",
         bridge=_bridge("192.168.0.1/24"),
         pairs=(_on_bridge(net1), (uplink, outside)),
-        router=Router("router", _NAT_RULES),
+        router=Router("router", "skbtrace", _NAT_RULES),
         talks=((net1, outside),),
         client_seen_as=uplink.ip,
         published=Published(uplink.ip, 8088, caller=outside, server=net1, server_port=80),
