@@ -1,13 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What makes traffic while skbtrace traces: COMMAND, or the lab's own, or neither."""
+"""What makes traffic while skbtrace traces: COMMAND, or the lab's own, or neither.
+
+Behind ``sudo`` COMMAND runs as the person who typed it: what it starts with root's rights it must
+say itself. The lab's traffic runs as root.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from tracer.errors import FAILURE, CommandError
+from tracer.process import family
+from tracer.sudo import user_behind_sudo
 from tracer.text import printable
 
 if TYPE_CHECKING:
@@ -15,6 +24,8 @@ if TYPE_CHECKING:
 
 GRACE_S = 2.0
 """How long COMMAND may take to end after it was asked to."""
+LOOK_S = 0.01
+"""How often that is looked at."""
 
 
 class Load:
@@ -41,12 +52,25 @@ class Load:
         if self._traffic is not None:
             self._traffic.start()
         if self._command:
-            try:
-                out = sys.stderr if self._to_stdout else None
-                self._process = subprocess.Popen(self._command, stdout=out)
-            except OSError as error:
-                name = printable(self._command[0])
-                raise CommandError(f"cannot start {name}: {error.strerror}") from error
+            self._process = self._started()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        out = sys.stderr if self._to_stdout else None
+        user = user_behind_sudo(os.environ)
+        try:
+            if user is None:
+                return subprocess.Popen(self._command, stdout=out)
+            return subprocess.Popen(
+                self._command,
+                stdout=out,
+                env=user.environment(os.environ),
+                user=user.uid,
+                group=user.gid,
+                extra_groups=user.groups,
+            )
+        except OSError as error:
+            name = printable(self._command[0])
+            raise CommandError(f"cannot start {name}: {error.strerror}") from error
 
     def go_on(self) -> bool:
         """Say whether it still runs; without a load there is nothing to end."""
@@ -66,10 +90,18 @@ class Load:
         if process is None:
             return
         if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(GRACE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            self._end(process)
         status = process.wait()
         self.status = 128 - status if status < 0 else status
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        # COMMAND may be sudo, which hands on no signal that comes from its own process group.
+        members = family(process.pid)
+        for member in members:
+            member.signal(signal.SIGTERM)
+        end = time.monotonic() + GRACE_S
+        while any(member.alive for member in members) and time.monotonic() < end:
+            time.sleep(LOOK_S)
+            process.poll()
+        for left in [p for member in members if member.alive for p in family(member.pid)]:
+            left.signal(signal.SIGKILL)

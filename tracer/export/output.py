@@ -18,7 +18,6 @@ import contextlib
 import errno
 import io
 import os
-import pwd
 import socket
 import stat
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from tracer.errors import TraceFileError
+from tracer.sudo import User, user_behind_sudo
 from tracer.text import printable
 
 if TYPE_CHECKING:
@@ -72,23 +72,12 @@ def open_output(
     """
     if path == "-":
         return io.FileIO(1, "w", closefd=False)
-    user = _user_behind_sudo(environ)
+    user = user_behind_sudo(environ)
     try:
-        fd, created = _open(path, force) if user is None else _open_as(*user, path, force)
+        fd, created = _open(path, force) if user is None else _open_as(user, path, force)
     except (OSError, ValueError) as error:
         raise _refusal(path, error, user) from error
     return OutputFile(fd, path, created=created)
-
-
-def _user_behind_sudo(environ: Mapping[str, str]) -> tuple[int, int] | None:
-    """Uid and gid of the person who typed ``sudo``, or None if this process is that person."""
-    if os.geteuid() != 0:
-        return None
-    try:
-        uid, gid = int(environ["SUDO_UID"]), int(environ["SUDO_GID"])
-    except (KeyError, ValueError):
-        return None
-    return (uid, gid) if uid > 0 else None
 
 
 def _open(path: str, force: bool) -> tuple[int, bool]:
@@ -102,13 +91,13 @@ def _open(path: str, force: bool) -> tuple[int, bool]:
     return os.open(path, flags), False
 
 
-def _open_as(uid: int, gid: int, path: str, force: bool) -> tuple[int, bool]:
+def _open_as(user: User, path: str, force: bool) -> tuple[int, bool]:
     """``_open`` as another user. Raises OSError."""
     here, there = socket.socketpair()
     with here, there:
         child = os.fork()
         if child == 0:
-            _open_and_send(there, uid, gid, path, force)
+            _open_and_send(there, user, path, force)
         there.close()
         answer, fds, _, _ = socket.recv_fds(here, 8, 1, socket.MSG_CMSG_CLOEXEC)
         os.waitpid(child, 0)
@@ -118,15 +107,12 @@ def _open_as(uid: int, gid: int, path: str, force: bool) -> tuple[int, bool]:
     raise OSError(number, os.strerror(number), path)
 
 
-def _open_and_send(there: socket.socket, uid: int, gid: int, path: str, force: bool) -> None:
+def _open_and_send(there: socket.socket, user: User, path: str, force: bool) -> None:
     """In the child: become the user, open, hand over, and leave."""
     try:
-        try:
-            os.initgroups(pwd.getpwuid(uid).pw_name, gid)
-        except KeyError:  # a user without an entry has no other groups
-            os.setgroups([gid])
-        os.setgid(gid)
-        os.setuid(uid)
+        os.setgroups(user.groups)
+        os.setgid(user.gid)
+        os.setuid(user.uid)
         fd, created = _open(path, force)
         socket.send_fds(there, [_NEW if created else _OLD], [fd])
     except OSError as error:
@@ -135,9 +121,7 @@ def _open_and_send(there: socket.socket, uid: int, gid: int, path: str, force: b
         os._exit(0)
 
 
-def _refusal(
-    path: str, error: OSError | ValueError, user: tuple[int, int] | None
-) -> TraceFileError:
+def _refusal(path: str, error: OSError | ValueError, user: User | None) -> TraceFileError:
     name = printable(path)
     number = error.errno if isinstance(error, OSError) else None
     if number in {errno.EEXIST, errno.ELOOP} and Path(path).is_symlink():
@@ -150,5 +134,5 @@ def _refusal(
     if number == errno.ENOENT:
         return TraceFileError(f"cannot create {name}: its directory does not exist")
     why = os.strerror(number) if number is not None else str(error)
-    as_whom = "" if user is None else f" as the user behind sudo (uid {user[0]})"
+    as_whom = "" if user is None else f" as the user behind sudo (uid {user.uid})"
     return TraceFileError(f"cannot create {name}{as_whom}: {why}")
