@@ -76,12 +76,14 @@ static __always_inline void note_listener(struct live *p)
 {
 	__u64 sk = p->sk;
 	__u32 drops = read_u32(sk + OFF_SOCK_SK_DROPS) - p->count;
-	if (drops)
-		note(p, SKBTRACE_NOTE_LISTENER, drops, 0,
-		     read_u32(sk + OFF_SOCK_SK_ACK_BACKLOG) |
-			     (__u64)read_u32(sk + OFF_SOCK_SK_MAX_ACK_BACKLOG) << 32,
-		     read_u32(sk + OFF_INET_CONNECTION_SOCK_ICSK_ACCEPT_QUEUE +
-			      OFF_REQUEST_SOCK_QUEUE_QLEN));
+	if (!drops)
+		return;
+	p->dropped = 1;
+	note(p, SKBTRACE_NOTE_LISTENER, drops, 0,
+	     read_u32(sk + OFF_SOCK_SK_ACK_BACKLOG) |
+		     (__u64)read_u32(sk + OFF_SOCK_SK_MAX_ACK_BACKLOG) << 32,
+	     read_u32(sk + OFF_INET_CONNECTION_SOCK_ICSK_ACCEPT_QUEUE +
+		      OFF_REQUEST_SOCK_QUEUE_QLEN));
 }
 
 #endif

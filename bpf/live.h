@@ -65,7 +65,12 @@ struct live {
 	__u32 count;  /* before it came: drops of its listener, packets of its packet socket */
 	__u16 routed; /* 1: it has not been at a device yet, the one above is its route's */
 	__u16 beside; /* 1: it has only been at devices that lead to those of the topology */
-	__u32 tap;    /* position in PROBES of the packet socket's function it reached, or NO_TAP */
+	__u16 tap;    /* position in PROBES of the packet socket's function it reached, or NO_TAP */
+	__u8 passed;  /* it is not followed: enum passed says why */
+	__u8 dropped; /* 1: somebody has said so */
+	__u32 drop_reason; /* ... with a reason, or SKBTRACE_NO_REASON */
+	__u32 unused;
+	__u64 drop_at; /* ... and where; 0 if nobody has */
 #ifdef SKBTRACE_NETFILTER
 	struct nft nft;
 #endif

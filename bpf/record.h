@@ -108,13 +108,33 @@ struct skbtrace_record {
 	__u8 l2_len;	/* bytes of link-layer header at the front of `headers` */
 	__u16 tc_index; /* this and the next five as at first sight */
 	__u16 state;	/* state bits */
-	__u16 unused;
+	__u16 pulled;	/* bytes from the front of `headers` to skb->data, where len begins */
 	__u32 mark;
 	__u32 priority;
 	__u32 hash;
 	__u32 classid;
 	__u8 headers[SKBTRACE_HEADER_BYTES]; /* as they were at first sight */
 	struct skbtrace_hop slot[SKBTRACE_SLOTS];
+};
+
+/*
+ * Beside the records: how many packets have ended so, whether or not anybody gets their records.
+ * The bytes are a key of a map.
+ */
+#define SKBTRACE_END_OTHER 0xff /* `probe` of those for which there is no room */
+struct skbtrace_end {
+	__u64 drop_at;	   /* code that dropped them, or 0 */
+	__u32 drop_reason; /* or SKBTRACE_NO_REASON */
+	__u32 netns;	   /* of the device of the last hop before the free */
+	__u32 ifindex;
+	__u8 probe;   /* position in PROBES of that hop */
+	__u8 branch;  /* 1: made of other packets */
+	__u8 dropped; /* 1: somebody has said so */
+	__u8 unused;
+};
+struct skbtrace_end_count {
+	__u64 packets;
+	__u64 bytes; /* skb->len at that hop */
 };
 
 #endif

@@ -147,34 +147,58 @@ static __always_inline __u32 task_netns(void)
 }
 #endif
 
-/* What only the first sight of a packet reads: its headers, as raw bytes. */
-static __always_inline void read_headers(struct skbtrace_record *record, __u64 skb)
+/* Where a packet's headers lie, and the VLAN tag that is kept beside it. */
+struct headers {
+	__u64 start; /* address of the link-layer header; where there is none, as `network` */
+	__u64 network;
+	__u64 data;	/* skb->data, from which skb->len counts */
+	__u16 protocol; /* network byte order */
+	__u16 tci;	/* host byte order */
+	bool tagged;
+};
+
+static __always_inline void find_headers(struct headers *at, __u64 skb)
 {
-	__u64 head = skb_head(skb);
+	__u64 ends[2] = {}; /* head, data */
+	bpf_probe_read_kernel(ends, sizeof(ends), (void *)(skb + OFF_SK_BUFF_HEAD));
 	/* protocol, transport_header, network_header, mac_header lie side by side */
 	__u64 offsets = read_u64(skb + OFF_SK_BUFF_PROTOCOL);
 	__u16 network = offsets >> 8 * (OFF_SK_BUFF_NETWORK_HEADER - OFF_SK_BUFF_PROTOCOL);
 	__u16 mac = offsets >> 8 * (OFF_SK_BUFF_MAC_HEADER - OFF_SK_BUFF_PROTOCOL);
 
 	if (!network) /* a driver has just received it: its data begins behind the link layer */
-		network = read_u64(skb + OFF_SK_BUFF_DATA) - head;
+		network = ends[1] - ends[0];
 	/* (u16)~0: not set, see skb_mac_header_was_set() */
 	if (mac == 0xffff || mac > network || network - mac > 64)
 		mac = network;
-	record->l2_len = network - mac;
-	record->protocol = offsets;
-	record->vlan_tci = 0;
+	at->start = ends[0] + mac;
+	at->network = ends[0] + network;
+	at->data = ends[1];
+	at->protocol = offsets;
+	at->tci = 0;
 #ifdef OFF_SK_BUFF_VLAN_PRESENT
 	/* up to 6.1 a bit of its own says whether the tag is there (commit 354259fa73e2) */
 	__u8 bits = 0;
 	bpf_probe_read_kernel(&bits, 1, (void *)(skb + OFF_SK_BUFF_VLAN_PRESENT));
-	record->has_vlan = !!(bits & MASK_SK_BUFF_VLAN_PRESENT);
+	at->tagged = !!(bits & MASK_SK_BUFF_VLAN_PRESENT);
 #else
-	record->has_vlan = read_u32(skb + OFF_SK_BUFF_VLAN_ALL) != 0;
+	at->tagged = read_u32(skb + OFF_SK_BUFF_VLAN_ALL) != 0;
 #endif
-	if (record->has_vlan)
-		record->vlan_tci = read_u16(skb + OFF_SK_BUFF_VLAN_TCI);
-	bpf_probe_read_kernel(record->headers, sizeof(record->headers), (void *)(head + mac));
+	if (at->tagged)
+		at->tci = read_u16(skb + OFF_SK_BUFF_VLAN_TCI);
+}
+
+/* What only the first sight of a packet reads: its headers, as raw bytes. */
+static __always_inline void read_headers(struct skbtrace_record *record, __u64 skb)
+{
+	struct headers at;
+	find_headers(&at, skb);
+	record->l2_len = at.network - at.start;
+	record->protocol = at.protocol;
+	record->has_vlan = at.tagged;
+	record->vlan_tci = at.tci;
+	record->pulled = at.data - at.start;
+	bpf_probe_read_kernel(record->headers, sizeof(record->headers), (void *)at.start);
 }
 
 #endif

@@ -14,13 +14,16 @@
  * From the command line come SKBTRACE_CPUS, SKBTRACE_LIVE, SKBTRACE_RING_PAGES,
  * SKBTRACE_KFREE_ARGS, all OFF_*, and, if it was asked for: SKBTRACE_SCOPED (only some devices
  * may start a journey), SKBTRACE_CHANGES (note what is different at each hop),
- * SKBTRACE_NETFILTER.
+ * SKBTRACE_NETFILTER; SKBTRACE_FILTER (see filter.h), SKBTRACE_SAMPLE, SKBTRACE_MAX_RATE_NS, SKBTRACE_PER_FLOW_NS (not every packet is
+ * followed: SKBTRACE_PASSES_OVER), SKBTRACE_TRIGGER_NS (not every journey is sent).
  */
 #include "record.h"
 #include "skb.h"
+#include "filter.h"
 #include "live.h"
 #include "nft.h"
 #include "drop.h"
+#include "limit.h"
 
 /* For bcc. The helpers that read the kernel's memory are for GPL programs only. */
 #define BPF_LICENSE GPL
@@ -34,6 +37,21 @@ enum lost {
 	LOST_HOP_LIMIT,
 	LOSSES,
 };
+
+/* Packets that were not followed and journeys that were not sent, and why: wire.py's PASSED. */
+enum passed {
+	PASSED_NOT,
+	PASSED_FILTER,
+	PASSED_SAMPLE,
+	PASSED_MAX_RATE,
+	PASSED_PER_FLOW,
+	PASSED_TRIGGER,
+	PASSED_COUNTS,
+	PASSED_WITH_PARENT = PASSED_COUNTS, /* what it was made of was: counted there */
+};
+
+/* On each CPU a row. */
+#define PROBES_MAX 128
 
 /* What one program hands on to the next: a hop, and a note on it. */
 struct hit {
@@ -77,6 +95,7 @@ struct cpu_state {
 	__u64 number;	/* of journeys begun here */
 	__u64 serve_ns; /* when the last process_backlog call began here */
 	__u64 beside;	/* packets that ended beside the topology */
+	__u64 passed[PASSED_COUNTS];
 	__u64 lost[LOSSES];
 	struct maker makers[SKBTRACE_MAKERS];
 	struct judge judge;
@@ -112,11 +131,45 @@ BPF_ARRAY(tracing, __u32, 1);
 #define BESIDE 2
 BPF_HASH(scope, __u64, __u8, 16384);
 #endif
+#ifdef SKBTRACE_SAMPLE
+BPF_ARRAY(chance, __u64, 1); /* of a packet to be followed, in 2^-32 */
+#endif
+#ifdef SKBTRACE_MAX_RATE_NS
+BPF_ARRAY(rate, __u64, 1); /* when the next one may begin: see may_begin() */
+#endif
+#ifdef SKBTRACE_PER_FLOW_NS
+BPF_TABLE("lru_hash", __u64, __u64, flows, 16384); /* the same for each */
+#endif
+BPF_ARRAY(hits, __u64, SKBTRACE_CPUS *PROBES_MAX); /* of each probe, on each CPU */
+BPF_HASH(ends, struct skbtrace_end, struct skbtrace_end_count, 8192);
 BPF_PROG_ARRAY(programs, PROGRAMS);
 #ifdef SKBTRACE_RAW_BEGIN
 BPF_PROG_ARRAY(raw_programs, 1);
 #endif
 BPF_RINGBUF_OUTPUT(records, SKBTRACE_RING_PAGES);
+#ifdef SKBTRACE_NETFILTER
+/* A chain of nftables or a table of iptables that packets went through, and what it is called. */
+struct table_key {
+	__u64 address;
+	__u64 made; /* tells it from one that lay at the same address before */
+};
+struct table {
+	char table[32];
+	char chain[32]; /* empty for iptables: it is called as the hook */
+	__u32 family;
+	__u32 hook; /* of a base chain, else NO_HOOK */
+};
+#define NO_HOOK 0xff
+BPF_HASH(tables, struct table_key, struct table, 4096);
+#endif
+
+/* What was compiled before needs the maps alone: tracer/kernel/compiled.py. */
+#ifdef SKBTRACE_MAPS_ALONE
+int skbtrace_nothing(void *ctx)
+{
+	return 0;
+}
+#else
 
 static __always_inline struct cpu_state *state_of(enum context context)
 {
@@ -131,20 +184,57 @@ static __always_inline void count_lost(enum lost what)
 		__sync_fetch_and_add(&cpu->lost[what], 1);
 }
 
+/* A tracepoint has a row of its own, and kprobes do not nest: an addition is enough. */
+static __always_inline void count_hit(__u32 probe)
+{
+	__u32 cell = bpf_get_smp_processor_id() * PROBES_MAX + probe;
+	__u64 *count = hits.lookup(&cell);
+	if (count)
+		*count += 1;
+}
+
+static __always_inline void count_end(struct live *p, __u32 netns, __u32 ifindex)
+{
+	struct skbtrace_end key = {};
+	struct skbtrace_end_count none = {};
+
+	if (p->beside)
+		return;
+	key.drop_at = p->drop_at;
+	key.drop_reason = p->drop_reason;
+	key.netns = netns;
+	key.ifindex = ifindex;
+	key.probe = p->last;
+	key.branch = p->record.parent != 0;
+	key.dropped = p->dropped;
+	struct skbtrace_end_count *count = ends.lookup_or_try_init(&key, &none);
+	if (!count) {
+		struct skbtrace_end other = {.probe = SKBTRACE_END_OTHER};
+		count = ends.lookup(&other);
+	}
+	if (!count)
+		return;
+	__sync_fetch_and_add(&count->packets, 1);
+	__sync_fetch_and_add(&count->bytes, p->len);
+}
+
 static __always_inline struct live *find(__u64 skb)
 {
 	struct live *p = live.lookup(&skb);
 	return p && p->alive ? p : 0;
 }
 
-static __always_inline void keep(__u64 skb, struct live *p)
+static __always_inline bool keep(__u64 skb, struct live *p)
 {
 	__u32 zero = 0;
 	__u64 *count = entries.lookup(&zero);
-	if (live.update(&skb, p))
+	if (live.update(&skb, p)) {
 		count_lost(LOST_TABLE_FULL);
-	else if (count)
+		return false;
+	}
+	if (count)
 		__sync_fetch_and_add(count, 1);
+	return true;
 }
 
 /*
@@ -156,6 +246,7 @@ static __always_inline void forget(__u64 skb, struct live *p)
 	__u32 zero = 0;
 	__u64 *count = entries.lookup(&zero);
 	p->alive = 0;
+	p->passed = PASSED_NOT;
 	if (count && *count * 4 > SKBTRACE_LIVE && !live.delete(&skb))
 		__sync_fetch_and_add(count, -1);
 }
@@ -186,13 +277,132 @@ static __always_inline void count_beside(struct live *p)
 #define count_beside(p)
 #endif
 
+#if defined(SKBTRACE_PASSES_OVER) || defined(SKBTRACE_TRIGGER_NS)
+static __always_inline void count_passed(__u32 why)
+{
+	struct cpu_state *cpu = state_of(KPROBE);
+	if (cpu && why < PASSED_COUNTS)
+		__sync_fetch_and_add(&cpu->passed[why], 1);
+}
+#endif
+
+#ifdef SKBTRACE_PASSES_OVER
+/*
+ * A packet that is not followed is remembered where it would be followed: its later hops find it
+ * there anyway. Otherwise they would begin a journey in its middle.
+ */
+static __always_inline void pass_over(struct live *p, __u64 skb, bool fresh, __u32 why)
+{
+	p->alive = 0;
+	p->passed = why;
+	if (fresh && !keep(skb, p))
+		return;
+	if (!p->beside)
+		count_passed(why);
+}
+
+/* One that was passed over is met again: of those beside the topology, the ones that come count. */
+static __always_inline void pass_on(struct live *p, __u64 skb)
+{
+#ifdef SKBTRACE_SCOPED
+	if (!p->beside)
+		return;
+	see_device(p, device_of(p, skb_dev(skb), skb_refdst(skb)));
+	come_within(p);
+	if (!p->beside)
+		count_passed(p->passed);
+#endif
+}
+
+static __always_inline bool passed(__u64 skb)
+{
+	struct live *p = live.lookup(&skb);
+	return p && p->passed;
+}
+
+/* Nothing that it meets until its free can change that. */
+static __always_inline bool refused(__u64 skb)
+{
+	struct live *p = live.lookup(&skb);
+	return p && p->passed && !p->beside;
+}
+
+/* It has ended. */
+static __always_inline void pass_away(__u64 skb)
+{
+	struct live *p = live.lookup(&skb);
+	if (!p || !p->passed)
+		return;
+	if (p->beside)
+		count_beside(p);
+	forget(skb, p);
+}
+
+/* At first sight. What is made of a packet goes with it: see skbtrace_branch(). */
+static __always_inline enum choice decide(struct live *p, __u64 skb, __u64 now, bool fresh,
+					  bool arrives)
+{
+	__u32 zero = 0;
+	__u32 why = PASSED_NOT;
+	if (!is_wanted(skb, arrives))
+		why = PASSED_FILTER;
+#ifdef SKBTRACE_FILTER
+	switch (why ? REFUSE : chosen(skb)) {
+	case TAKE:
+		break;
+	case REFUSE:
+		why = PASSED_FILTER;
+		break;
+	case LATER:
+		return LATER;
+	}
+#endif
+#ifdef SKBTRACE_SAMPLE
+	__u64 *of = chance.lookup(&zero);
+	if (!why && of && bpf_get_prandom_u32() >= *of)
+		why = PASSED_SAMPLE;
+#endif
+#ifdef SKBTRACE_PER_FLOW_NS
+	if (!why) {
+		read_headers(&p->record, skb);
+		__u64 flow = flow_of(&p->record);
+		__u64 *next = flows.lookup_or_try_init(&flow, &now);
+		if (next && !may_begin(next, now, SKBTRACE_PER_FLOW_NS))
+			why = PASSED_PER_FLOW;
+	}
+#endif
+#ifdef SKBTRACE_MAX_RATE_NS
+	__u64 *due = rate.lookup(&zero);
+	if (!why && due && !may_begin(due, now, SKBTRACE_MAX_RATE_NS))
+		why = PASSED_MAX_RATE;
+#endif
+	if (!why)
+		return TAKE;
+	p->record.parent = 0;
+	pass_over(p, skb, fresh, why);
+	return REFUSE;
+}
+#else
+#define passed(skb) false
+#define refused(skb) false
+#define pass_over(p, skb, fresh, why)
+#define pass_away(skb)
+#define decide(p, skb, now, fresh, arrives) TAKE
+#endif
+
 /* Nobody is woken: user space looks twenty times a second, which costs a packet nothing. */
-static __always_inline void send(struct live *p)
+static __always_inline void send(struct live *p, __u64 now)
 {
 	if (p->beside) {
 		count_beside(p);
 		return;
 	}
+#ifdef SKBTRACE_TRIGGER_NS
+	if (is_dull(p, now)) {
+		count_passed(PASSED_TRIGGER);
+		return;
+	}
+#endif
 	__u64 slots = p->record.slots;
 	if (slots > SKBTRACE_SLOTS)
 		slots = SKBTRACE_SLOTS;
@@ -216,7 +426,7 @@ static __always_inline bool make_room(struct live *p, __u64 now, __u32 slots)
 		return false;
 	}
 	p->beside = 0; /* too long to wait any more for where it goes */
-	send(p);
+	send(p, now);
 	record->chunk++;
 	record->slots = 0;
 	record->base_ns = now;
@@ -227,9 +437,10 @@ static __always_inline bool make_room(struct live *p, __u64 now, __u32 slots)
 static __always_inline void end_unseen(struct live *p)
 {
 	p->record.flags |= SKBTRACE_END_MISSED | SKBTRACE_LAST;
+	count_end(p, p->netns, p->ifindex);
 	p->alive = 0;
 	count_lost(LOST_END_MISSED);
-	send(p);
+	send(p, 0);
 }
 
 /* On whose behalf, if a process is at work. */
@@ -278,6 +489,10 @@ static __always_inline void begin_record(struct live *p, struct cpu_state *cpu,
 	p->sk = 0;
 	p->port = 0;
 	p->tap = NO_TAP;
+	p->passed = PASSED_NOT;
+	p->dropped = 0;
+	p->drop_reason = SKBTRACE_NO_REASON;
+	p->drop_at = 0;
 	p->alive = 1;
 	fill(&p->record.slot[0], p, now, probe, 0, arg);
 }
@@ -300,6 +515,12 @@ static __always_inline void begin_journey(enum context context)
 	bool fresh = !p;
 	if (!p)
 		p = &cpu->fresh;
+#ifdef SKBTRACE_PASSES_OVER
+	else if (p->passed) {
+		pass_on(p, skb);
+		return;
+	}
+#endif
 	p->routed = 1;
 	see_device(p, device_of(p, skb_dev(skb), skb_refdst(skb)));
 	p->beside = 0;
@@ -309,6 +530,8 @@ static __always_inline void begin_journey(enum context context)
 		return;
 	p->beside = place == BESIDE;
 #endif
+	if (decide(p, skb, cpu->hit.now, fresh, cpu->hit.arrives) != TAKE)
+		return;
 	begin_record(p, cpu, context, skb, cpu->hit.now, cpu->hit.probe, cpu->hit.final,
 		     cpu->hit.arg);
 	p->port = cpu->hit.port;
@@ -368,6 +591,8 @@ int skbtrace_pass(struct pt_regs *ctx)
 	if (!p) {
 		if (hit->starts)
 			programs.call(ctx, BEGIN);
+		else if (hit->made)
+			programs.call(ctx, BRANCH);
 		return 0;
 	}
 	if (!make_room(p, hit->now, SLOTS_HOP))
@@ -386,6 +611,8 @@ int skbtrace_pass(struct pt_regs *ctx)
 static __always_inline void start_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb,
 				      __u32 arg)
 {
+	if (refused(skb))
+		return;
 	struct hit *hit = hand(probe, final, skb);
 	if (!hit)
 		return;
@@ -400,6 +627,8 @@ static __always_inline void start_skb(struct pt_regs *ctx, __u32 probe, __u32 fi
 /* A device has received it. */
 static __always_inline void arrive_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
 {
+	if (refused(skb))
+		return;
 	struct hit *hit = hand(probe, final, skb);
 	if (!hit)
 		return;
@@ -411,6 +640,8 @@ static __always_inline void arrive_skb(struct pt_regs *ctx, __u32 probe, __u32 f
 /* br_forward(to, skb, ...): the port is looked at if it does not take the packet. */
 static __always_inline void egress_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
 {
+	if (refused(skb))
+		return;
 	struct hit *hit = hand(probe, final, skb);
 	if (!hit)
 		return;
@@ -502,19 +733,6 @@ static __always_inline void forward_skb(struct pt_regs *ctx, __u32 probe, __u32 
 #define forward(ctx, probe, final, skb) forward_skb(ctx, probe, final, skb)
 
 #ifdef SKBTRACE_NETFILTER
-/* A chain of nftables or a table of iptables that packets went through, and what it is called. */
-struct table_key {
-	__u64 address;
-	__u64 made; /* tells it from one that lay at the same address before */
-};
-struct table {
-	char table[32];
-	char chain[32]; /* empty for iptables: it is called as the hook */
-	__u32 family;
-	__u32 hook; /* of a base chain, else NO_HOOK */
-};
-#define NO_HOOK 0xff
-BPF_HASH(tables, struct table_key, struct table, 4096);
 
 #define NF_INET_LOCAL_OUT 3
 
@@ -828,7 +1046,7 @@ static __always_inline void clone_skb(struct pt_regs *ctx, __u32 probe, __u64 sk
 {
 	struct cpu_state *cpu;
 
-	if (!find(skb))
+	if (!find(skb) && !passed(skb))
 		return;
 	cpu = state_of(KPROBE);
 	if (!cpu)
@@ -876,12 +1094,12 @@ int skbtrace_branch(struct pt_regs *ctx)
 	struct hit *hit = &cpu->hit;
 	__u64 parent_skb = hit->skb;
 	struct live *parent = find(parent_skb);
-	if (!parent)
+	if (!parent && !passed(parent_skb))
 		return 0;
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < SEGMENTS_AT_A_TIME; i++) {
 		__u64 skb = hit->made;
-		if (!skb || !make_room(parent, hit->now, 1))
+		if (!skb || (parent && !make_room(parent, hit->now, 1)))
 			return 0;
 		hit->made = hit->chain ? read_u64(skb + OFF_SK_BUFF_NEXT) : 0;
 		struct live *p = live.lookup(&skb);
@@ -890,6 +1108,11 @@ int skbtrace_branch(struct pt_regs *ctx)
 			p = &cpu->fresh;
 		else if (p->alive)
 			end_unseen(p);
+		if (!parent) {
+			p->beside = 0;
+			pass_over(p, skb, fresh, PASSED_WITH_PARENT);
+			continue;
+		}
 		p->dev = parent->dev;
 		p->ifindex = parent->ifindex;
 		p->netns = parent->netns;
@@ -921,6 +1144,8 @@ static __always_inline void driver_skb(struct bpf_raw_tracepoint_args *ctx, __u3
 	__u64 ops = read_u64(ctx->args[1] + OFF_NET_DEVICE_NETDEV_OPS);
 	if (SKBTRACE_PROBED_OPS(ops))
 		return;
+	if (refused(skb))
+		return;
 	struct live *p = find(skb);
 	p = still(p);
 	if (!p) {
@@ -951,6 +1176,9 @@ static __always_inline void drop_skb(struct bpf_raw_tracepoint_args *ctx)
 #if SKBTRACE_KFREE_ARGS > 2
 	reason = ctx->args[2];
 #endif
+	p->dropped = 1;
+	p->drop_reason = reason;
+	p->drop_at = ctx->args[1];
 	note(p, SKBTRACE_NOTE_DROP, reason, 0, ctx->args[1], 0);
 	if (p->last == SKBTRACE_NFT)
 		note_rule(p);
@@ -997,15 +1225,19 @@ static __always_inline void note_tap(struct live *p, __u64 skb)
 static __always_inline void end_skb(__u32 probe, __u64 skb)
 {
 	struct live *p = find(skb);
-	if (!p)
+	if (!p) {
+		pass_away(skb);
 		return;
+	}
 	if (p->last == SKBTRACE_CLONE)
 		note_queue(p, skb);
 	note_tap(p, skb);
 	struct skbtrace_hop *slot = next_slot(p);
+	__u64 now = bpf_ktime_get_ns();
+	__u32 netns = p->netns;
+	__u32 ifindex = p->ifindex;
 	if (slot) {
 		/* The skb is being torn down: neither device nor length is read any more. */
-		__u64 now = bpf_ktime_get_ns();
 		if (now < p->record.base_ns) /* clocks of two CPUs */
 			now = p->record.base_ns;
 		p->ifindex = 0;
@@ -1018,7 +1250,8 @@ static __always_inline void end_skb(__u32 probe, __u64 skb)
 	if (p->sk)
 		note_task(p);
 	p->record.flags |= SKBTRACE_LAST;
-	send(p);
+	count_end(p, netns, ifindex);
+	send(p, now);
 	forget(skb, p);
 }
 #define end(ctx, probe, final, skb) end_skb(probe, skb)
@@ -1028,7 +1261,9 @@ static __always_inline void sent_skb(struct bpf_raw_tracepoint_args *ctx, __u32 
 {
 	__u64 skb = ctx->args[0];
 	struct live *p = find(skb);
-	if (p && p->last == SKBTRACE_DRIVER)
+	if (!p)
+		pass_away(skb);
+	else if (p->last == SKBTRACE_DRIVER)
 		end_skb(probe, skb);
 }
 #define sent(ctx, probe, final, skb) sent_skb(ctx, probe)
@@ -1037,6 +1272,7 @@ static __always_inline void sent_skb(struct bpf_raw_tracepoint_args *ctx, __u32 
 #define kprobe_point(n, handler, skb, final)                                                       \
 	int skbtrace_##n(struct pt_regs *ctx)                                                      \
 	{                                                                                          \
+		count_hit(n);                                                                      \
 		handler(ctx, n, final, skb(ctx));                                                  \
 		return 0;                                                                          \
 	}
@@ -1044,8 +1280,10 @@ static __always_inline void sent_skb(struct bpf_raw_tracepoint_args *ctx, __u32 
 #define raw_tracepoint_point(n, handler, skb, final)                                               \
 	int skbtrace_##n(struct bpf_raw_tracepoint_args *ctx)                                      \
 	{                                                                                          \
+		count_hit(n);                                                                      \
 		handler(ctx, n, final, 0);                                                         \
 		return 0;                                                                          \
 	}
 #define attach_point(n, attach, handler, skb, final) attach##_point(n, handler, skb, final)
 SKBTRACE_PROBES(attach_point)
+#endif /* SKBTRACE_MAPS_ALONE */

@@ -8,6 +8,8 @@ The house, in the order in which a packet's story flows through it::
     kernel/              compile, attach, stream (the only package that knows bcc)
     wire                 record bytes <-> typed records
     flow                 packet header bytes -> Flow
+    frame                packet header bytes -> the Ethernet frame that a filter looks at
+    filter               words of pcap-filter(7) -> C for the kernel program, or a frame's verdict
     changes              notes of what is different -> old and new values
     verdicts             netfilter's hooks and tables -> what each decided
     way                  a topology, where from, where to -> what a packet should pass
@@ -15,18 +17,23 @@ The house, in the order in which a packet's story flows through it::
     exchanges            journeys -> what they answer, report or repeat
     explain              a dropped journey -> what it means, what decided it, what to type
     expected             a journey that left its way -> what should have come instead
-    selection            a journey -> whether it was asked for
+    selection, trigger   a journey -> whether it was asked for
+    limits               how much is followed, and a ceiling on what that costs
     topology/            devices and namespaces, how they change, labs (the only package that knows
                          pyroute2)
     sink                 what takes journeys
     view/                lines for people (the only package that knows rich)
     export/              the trace file
+    process              a process and what it has started
+    wanted               what a packet must be like besides its bytes
+    sudo                 who typed sudo: as whom files are written and COMMAND runs
     session              the one place where the above are put together
     cli/                 commands, one file each
 
 Imports go one way, checked by import-linter: cli > session > view | export | kernel | topology >
-sink > correlate | exchanges | expected | explain | selection > changes | verdicts | way >
-flow | wire > probes > model > errors, text.
+sink > correlate | exchanges | expected | explain | limits | selection | trigger > changes |
+verdicts | way > filter | flow | frame | wanted | wire > probes > model > errors, process, sudo,
+text.
 """
 
 __version__ = "0.1.0"

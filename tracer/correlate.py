@@ -53,16 +53,19 @@ What netfilter decided at a hop is known from what was seen next (``verdicts``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from tracer.changes import KINDS, Seen, state_of
 from tracer.flow import flow_of
+from tracer.frame import frame_of
 from tracer.model import (
     Branch,
     Change,
     Device,
     Drop,
+    Ended,
     Flow,
+    Frame,
     Hop,
     Journey,
     Netns,
@@ -77,6 +80,7 @@ from tracer.wire import (
     AGE_KNOWN,
     CLONE_QUEUED,
     END_MISSED,
+    END_OTHER,
     FROM_QUEUE,
     LAST,
     NO_REASON,
@@ -93,6 +97,7 @@ from tracer.wire import (
     NOTE_TASK,
     NOTE_TASK_NETNS,
     REFUSED,
+    EndCount,
     HopSlot,
     Note,
     Record,
@@ -177,6 +182,9 @@ class _Told(NamedTuple):
     merged: int | None
 
 
+_End: TypeAlias = tuple[str | None, Device | None, bool, Drop | None]
+
+
 class Correlator:
     """Takes records in the order the kernel sent them, gives journeys as they end."""
 
@@ -248,7 +256,28 @@ class Correlator:
             branches=told.branches,
             state=state,
             absorbed_into=str(told.merged) if told.merged and outcome is Outcome.ABSORBED else None,
+            frame=_frame(first, told.hops),
         )
+
+    def ended(self, counts: Iterable[EndCount], at_ns: int) -> tuple[Ended, ...]:
+        """Name what the kernel program has counted as things are called then; the most first."""
+        totals: dict[_End, tuple[int, int]] = {}
+        for count in counts:
+            drop = None
+            if count.drop_at:
+                drop = self._drop(count.drop_at, count.drop_reason)
+            elif count.dropped:
+                drop = Drop(None, _REQUEST, 0)
+            key = (
+                None if count.probe == END_OTHER else PROBES[count.probe].function,
+                self._names.device(count.netns, count.ifindex, at_ns) if count.ifindex else None,
+                count.branch,
+                drop,
+            )
+            packets, octets = totals.get(key, (0, 0))
+            totals[key] = packets + count.packets, octets + count.bytes
+        found = [Ended(*key, packets, octets) for key, (packets, octets) in totals.items()]
+        return tuple(sorted(found, key=lambda ended: -ended.packets))
 
     def _told(  # noqa: PLR0912, PLR0915 (the hot loop: a call per slot would double its time)
         self, chunks: list[Record], seen: Seen
@@ -439,6 +468,19 @@ def _circumstances(note: Note) -> list[tuple[str, int]]:
             ("syn_backlog", note.more & 0xFFFFFFFF),
         ]
     return []
+
+
+def _frame(first: Record, hops: tuple[Hop, ...]) -> Frame | None:
+    if first.chunk or not hops:  # that chunk was lost, and with it what its length was
+        return None
+    return frame_of(
+        first.headers,
+        first.l2_len,
+        first.protocol,
+        first.vlan_tci,
+        pulled=first.pulled,
+        size=hops[0].len,
+    )
 
 
 def _carries_data(record: Record, flow: Flow) -> bool:

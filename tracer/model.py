@@ -130,6 +130,16 @@ class Flow(NamedTuple):
     """ICMP errors: the flow of the packet the error is about, as far as its header is carried."""
 
 
+class Frame(NamedTuple):
+    """The packet as it was first seen: the Ethernet frame that tcpdump shows."""
+
+    headers: bytes
+    """A VLAN tag that the kernel kept beside it is in its place; the Ethernet addresses of what
+    had none yet are 0. What the headers carry is left out."""
+    len: int
+    """Of the whole frame, bytes; with the Ethernet header in any case."""
+
+
 class Change(NamedTuple):
     """Something about the packet that was different when it reached the next hop.
 
@@ -299,6 +309,8 @@ class Journey(NamedTuple):
     absorbed_into: str | None = None
     """The journey GRO merged it into; None also if that one is not followed."""
     references: tuple[Reference, ...] = ()
+    frame: Frame | None = None
+    """None in a trace of before."""
 
     @property
     def duration_ns(self) -> int:
@@ -429,6 +441,17 @@ class TopologyChange(NamedTuple):
     topology: Topology
 
 
+class Sampling(NamedTuple):
+    """From now on one packet in so many is followed."""
+
+    at_ns: int
+    one_in: int
+    cpu_percent: int | None = None
+    """What the traffic before took of a CPU in user space. None: it is what was asked for."""
+    cpu_limit: int | None = None
+    """What it may take."""
+
+
 Scope: TypeAlias = Mapping[tuple[int, int], bool]
 """(namespace's inode number, ifindex) → whether it is within the topology. At a device that is not,
 only what the device receives begins a journey, and that is kept if it comes to one that is."""
@@ -448,6 +471,8 @@ class Capture:
     topology: Topology | None = None
     tool: str = ""
     cpus: int = 0
+    filter: str | None = None
+    """The expression of pcap-filter(7) by which packets were chosen when they were first seen."""
 
     @property
     def attached(self) -> tuple[str, ...]:
@@ -458,6 +483,36 @@ class Capture:
     def missing(self) -> tuple[ProbePlace, ...]:
         """Probes that could not be attached."""
         return tuple(p for p in self.probes if p.symbol is None)
+
+
+class Ended(NamedTuple):
+    """Packets that ended alike."""
+
+    function: str | None
+    """Reached last before the free. None: the rest, for which the kernel had no room."""
+    device: Device | None
+    """Where that was."""
+    branch: bool
+    """They were made of other packets: clones, copies, segments."""
+    drop: Drop | None
+    """Reason and place, without the state that decided it."""
+    packets: int
+    bytes: int
+    """skb->len there, all together."""
+
+
+class Counted(NamedTuple):
+    """What the kernel program has counted itself: exact, whatever was lost or left out later."""
+
+    hits: dict[str, int] = {}  # noqa: RUF012 (nobody changes it)
+    """Probed function → how often the kernel came to it while it was traced, with any packet."""
+    ended: tuple[Ended, ...] = ()
+    """Packets that were followed to their free."""
+
+    @property
+    def packets(self) -> int:
+        """All that ended."""
+        return sum(ended.packets for ended in self.ended)
 
 
 @dataclass(frozen=True, slots=True)
@@ -477,6 +532,17 @@ class Summary:
     """Attached functions that never fired although packets passed their neighbours."""
     unselected: int = 0
     """Journeys that are not among the others, because they were not asked for."""
+    sampled: tuple[int, int] = (1, 1)
+    """One packet in so many was followed: the fewest and the most that this was."""
+    passed_over: dict[str, int] = field(default_factory=dict)
+    """What spoke against it → packets that were not followed: ``filter``, ``sample``,
+    ``max_rate``, ``per_flow``. What was made of such a packet (a clone) was not followed either,
+    and is not counted."""
+    untriggered: int = 0
+    """Journeys that are not among the others, because they did not end as was asked for."""
+
+    counted: Counted | None = None
+    """None: by a tracer that did not count."""
 
     @property
     def lost_total(self) -> int:

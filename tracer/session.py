@@ -18,12 +18,15 @@ from typing import Protocol
 from tracer import __version__
 from tracer.correlate import Correlator, Names
 from tracer.exchanges import Exchanges
+from tracer.limits import EVERYTHING, Ceiling, Limits
 from tracer.model import (
     Capture,
+    Counted,
     Device,
     Journey,
     Netns,
     ProbePlace,
+    Sampling,
     Scope,
     Summary,
     Topology,
@@ -32,7 +35,8 @@ from tracer.model import (
 from tracer.probes import PROBES
 from tracer.sink import Sink
 from tracer.topology.discover import devices, scope
-from tracer.wire import decode
+from tracer.trigger import Trigger
+from tracer.wire import EndCount, decode
 
 QUIET_S = 0.05
 """How long the reader sleeps when the ring buffer was empty: what a live view lags behind."""
@@ -68,8 +72,20 @@ class Source(Protocol):
     def lost(self) -> dict[str, int]:
         """Loss counter → how many."""
 
+    def hits(self) -> dict[str, int]:
+        """Function → how often the kernel came to it, with any packet."""
+
+    def ends(self) -> list[EndCount]:
+        """How packets ended that were followed."""
+
     def beside(self) -> int:
         """Packets received beside the topology that never came to it."""
+
+    def sample(self, one_in: int) -> None:
+        """Follow one packet in so many from now on."""
+
+    def passed(self) -> dict[str, int]:
+        """What was asked for → packets and journeys left out for it."""
 
     def close(self) -> None:
         """Give everything back."""
@@ -111,7 +127,9 @@ class Changes(Protocol):
 class Session:
     """A capture. ``run`` once; ``stop`` may be called at any time, also from a signal handler.
 
-    ``selects``: says of a journey whether it is to be handed over. The others are counted only.
+    ``selects``: says of a journey whether it is to be handed over. The others are counted only; so
+    are those that ``trigger`` does not want. ``limits``: how much is followed; ``ceiling`` is what
+    watches over them, for tests. ``filter``: what the source's filter is called in the trace.
     """
 
     def __init__(
@@ -123,11 +141,19 @@ class Session:
         *,
         watch: Changes | None = None,
         selects: Callable[[Journey], bool] | None = None,
+        limits: Limits = EVERYTHING,
+        trigger: Trigger | None = None,
+        ceiling: Callable[[Limits], Ceiling] = Ceiling,
+        filter: str | None = None,
     ) -> None:
         self._source = source
         self._places = places
         self._sink = sink
         self._selects = selects
+        self._limits = limits
+        self._trigger = trigger
+        self._ceiling = ceiling
+        self._filter = filter
         self._topology = topology
         self._watch = watch
         self._unsettled_since: float | None = None
@@ -137,12 +163,16 @@ class Session:
         self._exchanges = Exchanges()
         self._stop = threading.Event()
         self._backlog: deque[bytes] = deque()
+        self._arrived = 0  # records, from the ring buffer
+        self._made = 0  # records, into journeys
+        self._sampled = (limits.one_in, limits.one_in)
+        self._untriggered = 0
         self._journeys = 0
         self._hops = 0
         self._outcomes: Counter[str] = Counter()
         self._hits: Counter[str] = Counter()
         self._unselected = 0
-        self._passed: Counter[str] = Counter()  # hits in journeys that were not selected
+        self._passed: Counter[str] = Counter()  # hits in journeys that were not handed over
 
     def stop(self) -> None:
         """End the capture: soon, in order, with everything that was seen."""
@@ -165,10 +195,14 @@ class Session:
         try:
             capture = self._capture(self._source.start())
             self._sink.begin(capture)
+            if self._limits.samples:
+                self._sink.sampling(Sampling(capture.monotonic_ns, self._limits.one_in))
             ready(capture)
+            ceiling = self._ceiling(self._limits)
             end = None if seconds is None else time.monotonic() + seconds
             while not self._stop.is_set() and go_on():
                 busy = self._read(most)
+                self._sample(ceiling.look(self._arrived, self._made))
                 left = math.inf if end is None else end - time.monotonic()
                 if left <= 0 or self._journeys == most:
                     break
@@ -189,12 +223,22 @@ class Session:
         backlog = self._backlog
         while len(backlog) < BACKLOG_MAX and (batch := self._source.read()):
             backlog.extend(batch)
+            self._arrived += len(batch)
         if not self._is_settled() and not at_once:
             return False
         records = [decode(backlog.popleft()) for _ in range(min(SLICE, len(backlog)))]
+        self._made += len(records)
         take = self._correlator.take
         self._hand_over((j for r in records if (j := take(r)) is not None), most)
         return bool(records)
+
+    def _sample(self, sampling: Sampling | None) -> None:
+        if sampling is None:
+            return
+        self._source.sample(sampling.one_in)
+        least, most = self._sampled
+        self._sampled = (min(least, sampling.one_in), max(most, sampling.one_in))
+        self._sink.sampling(sampling)
 
     def _is_settled(self) -> bool:
         """Take over what has changed in the topology. Return False if that is not known yet.
@@ -231,8 +275,8 @@ class Session:
     def _hand_over(self, journeys: Iterable[Journey], most: int | None) -> None:
         refer = self._exchanges.refer
         batch = [refer(journey) for journey in journeys]
-        if self._selects is not None:
-            batch = self._selected(batch, self._selects, most)
+        if self._selects is not None or self._trigger is not None:
+            batch = self._wanted(batch, most)
         if most is not None:
             del batch[max(most - self._journeys, 0) :]
         if not batch:
@@ -244,18 +288,20 @@ class Session:
             self._hits.update([hop.function for hop in journey.hops])
         self._sink.journeys(batch)
 
-    def _selected(
-        self, batch: list[Journey], selects: Callable[[Journey], bool], most: int | None
-    ) -> list[Journey]:
+    def _wanted(self, batch: list[Journey], most: int | None) -> list[Journey]:
+        selects, trigger = self._selects, self._trigger
         kept: list[Journey] = []
         for journey in batch:
             if self._journeys + len(kept) == most:
                 break  # what ended after the last one is not counted
-            if selects(journey):
-                kept.append(journey)
-            else:
+            if trigger is not None and not trigger(journey):
+                self._untriggered += 1
+            elif selects is not None and not selects(journey):
                 self._unselected += 1
-                self._passed.update([hop.function for hop in journey.hops])
+            else:
+                kept.append(journey)
+                continue
+            self._passed.update([hop.function for hop in journey.hops])
         return kept
 
     def _capture(self, places: tuple[ProbePlace, ...]) -> Capture:
@@ -269,10 +315,13 @@ class Session:
             topology=self._topology,
             tool=f"skbtrace {__version__}",
             cpus=os.cpu_count() or 1,
+            filter=self._filter,
         )
 
     def _summary(self, capture: Capture) -> Summary:
         attached = set(capture.attached)
+        passed_over = self._source.passed()
+        held_back = passed_over.pop("trigger")
         return Summary(
             journeys=self._journeys,
             hops=self._hops,
@@ -283,10 +332,19 @@ class Session:
             silent=tuple(
                 p.function
                 for p in PROBES
-                if p.function in attached
+                # Where the kernel has held journeys back, nobody knows what fired in them.
+                if not held_back
+                and p.function in attached
                 and p.neighbour is not None
                 and (self._hits[p.neighbour] or self._passed[p.neighbour])
                 and not (self._hits[p.function] or self._passed[p.function])
             ),
             unselected=self._unselected,
+            sampled=self._sampled,
+            passed_over=passed_over,
+            untriggered=held_back + self._untriggered,
+            counted=Counted(
+                hits=self._source.hits(),
+                ended=self._correlator.ended(self._source.ends(), time.monotonic_ns()),
+            ),
         )

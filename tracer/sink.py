@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from tracer.model import Capture, Journey, Summary, TopologyChange
+from tracer.model import Capture, Journey, Sampling, Summary, TopologyChange
 
 
 class Sink(Protocol):
@@ -20,6 +20,9 @@ class Sink(Protocol):
 
     def topology(self, change: TopologyChange) -> None:
         """The topology is another now; what ended before may have been handed over already."""
+
+    def sampling(self, now: Sampling) -> None:
+        """Fewer or more packets are followed from now on."""
 
     def journeys(self, batch: Sequence[Journey]) -> None:
         """Some finished journeys, in the order in which they ended."""
@@ -43,6 +46,11 @@ class Tee:
         """See Sink."""
         for sink in self.sinks:
             sink.topology(change)
+
+    def sampling(self, now: Sampling) -> None:
+        """See Sink."""
+        for sink in self.sinks:
+            sink.sampling(now)
 
     def journeys(self, batch: Sequence[Journey]) -> None:
         """See Sink."""

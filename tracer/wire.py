@@ -66,7 +66,17 @@ LOSSES = ("ring_full", "table_full", "end_missed", "clone_missed", "hop_limit")
 ``hop_limit``: hops of packets that passed more probes than a journey may have.
 """
 
-FIXED = struct.Struct(f"=QQQQHBBHHBBHH2xIIII{HEADER_BYTES}s")
+PASSED = ("filter", "sample", "max_rate", "per_flow", "trigger")
+"""What the kernel program leaves out because it was asked to, in the order of its ``enum passed``:
+the last counts journeys that it did not send, the others packets that it did not follow.
+"""
+
+END = struct.Struct("=QIIIBBBx")
+_END_COUNT = struct.Struct("=QQ")
+END_OTHER = 0xFF
+"""``probe`` of the ends for which the kernel program has had no room."""
+
+FIXED = struct.Struct(f"=QQQQHBBHHBBHHhIIII{HEADER_BYTES}s")
 SLOT = struct.Struct("=IBBHIIII")
 RECORD_MAX = FIXED.size + SLOTS * SLOT.size
 
@@ -109,13 +119,37 @@ class Record(NamedTuple):
     l2_len: int
     tc_index: int
     state: int
-    """State bits; without STATE_KNOWN this and the fields beside it were not looked at."""
+    """State bits; without STATE_KNOWN this and the others of the skb were not looked at."""
+    pulled: int
+    """Bytes of ``headers`` that lie before skb->data, and so are not in the first hop's len."""
     mark: int
     priority: int
     hash: int
     classid: int
     headers: bytes
     slots: tuple[HopSlot | Note, ...]
+
+
+class EndCount(NamedTuple):
+    """struct skbtrace_end and skbtrace_end_count: how many packets have ended so."""
+
+    drop_at: int
+    """Address of the code that dropped them, or 0."""
+    drop_reason: int
+    netns: int
+    ifindex: int
+    probe: int
+    branch: bool
+    dropped: bool
+    packets: int
+    bytes: int
+
+
+def decode_end(key: bytes, count: bytes) -> EndCount:
+    """What an entry of the map ``ends`` says."""
+    at, reason, netns, ifindex, probe, branch, dropped = END.unpack(key)
+    packets, octets = _END_COUNT.unpack(count)
+    return EndCount(at, reason, netns, ifindex, probe, bool(branch), bool(dropped), packets, octets)
 
 
 def decode(data: bytes) -> Record:
@@ -154,6 +188,7 @@ def encode(record: Record) -> bytes:
         record.l2_len,
         record.tc_index,
         record.state,
+        record.pulled,
         record.mark,
         record.priority,
         record.hash,

@@ -462,6 +462,10 @@ _C1_TO_C2 = (
     *through_bridge("host/vethc1", "host/vethc2"),
     *across_veth("host/vethc2", "c2/eth0"),
 )
+# The tables of the lab docker0. The host's connections are tracked as long as the second is there;
+# a nat chain is asked for a connection's first packet only.
+_FILTER = "nft_do_chain ipv4 skbtrace-docker0/FORWARD accept"
+_NAT = "nft_do_chain ipv4 skbtrace-docker0/POSTROUTING accept"
 # br_netfilter hands every frame to the hooks of IPv4, for which it makes the bridge its device on
 # receive. It takes the frame away from the bridge's own hook and gives it back with another call.
 # The bridge asks its first hook by itself (nf_hook_bridge_pre): that shows only when given back.
@@ -480,10 +484,12 @@ _FIREWALL_TO_FORWARD = (
 _FIREWALL_FROM_FORWARD = (
     "br_forward_finish host/vethc2",
     "nf_hook_slow bridge POST_ROUTING accept host/vethc2",
-    *given(SELINUX, "nf_hook_slow ipv4 POST_ROUTING accept host/vethc2"),
+    *hook("POST_ROUTING host/vethc2", _NAT),
     "__dev_queue_xmit host/vethc2",
     *across_veth("host/vethc2", "c2/eth0"),
 )
+_FIREWALL_TRACKS = (("nf_hook_slow ipv4 PRE_ROUTING accept host/docker0", "ct - -> new"),)
+_FIREWALL_FORGETS = ("__dev_forward_skb host/vethc2", "ct new -> -")
 _C2_TO_C1 = (
     *across_veth("c2/eth0", "host/vethc2"),
     *through_bridge("host/vethc2", "host/vethc1"),
@@ -574,11 +580,16 @@ PATHS: tuple[Path, ...] = (
             *sent_by("c1/eth0"),
             *across_veth("c1/eth0", "host/vethc1"),
             *up_to_bridge("host/vethc1", "host/docker0"),
-            *taken_by("host/docker0", "icmp_rcv"),
+            "ip_rcv_core host/docker0",
+            *hook("PRE_ROUTING host/docker0"),
+            "ip_local_deliver host/docker0",
+            *hook("LOCAL_IN host/docker0"),
+            "icmp_rcv host/docker0",
             *FREE,
         ),
         outcome=Outcome.CONSUMED,
         proof="icmp_rcv",
+        changes=(("nf_hook_slow ipv4 PRE_ROUTING accept host/docker0", "ct - -> new"),),
     ),
     Path(
         row=4,
@@ -586,7 +597,11 @@ PATHS: tuple[Path, ...] = (
         scene="docker0",
         which=echo(4, "host/docker0"),
         way=(
-            *sent_by("host/docker0"),
+            *sent_by(
+                "host/docker0",
+                local_out=hook("LOCAL_OUT host/docker0"),
+                post_routing=hook("POST_ROUTING host/docker0", _NAT),
+            ),
             *out_of_bridge("host/docker0", "host/vethc1"),
             *across_veth("host/vethc1", "c1/eth0"),
             *taken_by("c1/eth0", "icmp_rcv"),
@@ -594,6 +609,10 @@ PATHS: tuple[Path, ...] = (
         ),
         outcome=Outcome.CONSUMED,
         proof="icmp_rcv",
+        changes=(
+            ("nf_hook_slow ipv4 LOCAL_OUT accept host/docker0", "ct - -> new"),
+            ("__dev_forward_skb host/vethc1", "ct new -> -"),
+        ),
     ),
     Path(
         row=5,
@@ -908,6 +927,7 @@ PATHS: tuple[Path, ...] = (
             *_FIREWALL_TO_FORWARD,
             *hook("FORWARD host/vethc2", "nft_do_chain ipv4 filter/FORWARD accept"),
             *given(TABLES_FROM_THE_START, "ipt_do_table ipv4 filter/FORWARD accept host/vethc2"),
+            f"{_FILTER} host/vethc2",
             "nf_hook_slow bridge FORWARD accept host/vethc2",
             *_FIREWALL_FROM_FORWARD,
             "ip_rcv_core c2/eth0",
@@ -918,6 +938,7 @@ PATHS: tuple[Path, ...] = (
         ),
         outcome=Outcome.CONSUMED,
         proof="icmp_rcv",
+        changes=(*_FIREWALL_TRACKS, _FIREWALL_FORGETS),
     ),
     Path(
         row=10,
@@ -932,6 +953,7 @@ PATHS: tuple[Path, ...] = (
         ),
         outcome=Outcome.DROPPED,
         proof="kfree_skb",
+        changes=_FIREWALL_TRACKS,
     ),
     Path(
         row=10,
@@ -942,6 +964,7 @@ PATHS: tuple[Path, ...] = (
             *_FIREWALL_TO_FORWARD,
             *hook("FORWARD host/vethc2", "nft_do_chain ipv4 filter/FORWARD accept"),
             *given(TABLES_FROM_THE_START, "ipt_do_table ipv4 filter/FORWARD accept host/vethc2"),
+            f"{_FILTER} host/vethc2",
             "nf_hook_slow bridge FORWARD accept host/vethc2",
             *_FIREWALL_FROM_FORWARD,
             "ip_rcv_core c2/eth0",
@@ -952,6 +975,7 @@ PATHS: tuple[Path, ...] = (
         ),
         outcome=Outcome.DROPPED,
         proof="kfree_skb",
+        changes=(*_FIREWALL_TRACKS, _FIREWALL_FORGETS),
     ),
     Path(
         row=10,
@@ -966,6 +990,7 @@ PATHS: tuple[Path, ...] = (
         ),
         outcome=Outcome.DROPPED,
         proof="kfree_skb",
+        changes=_FIREWALL_TRACKS,
     ),
     Path(
         row=11,
@@ -1091,9 +1116,9 @@ PATHS: tuple[Path, ...] = (
             "ip_rcv_core host/docker0",
             *hook("PRE_ROUTING host/docker0"),
             "ip_forward host/docker0",
-            *given(SELINUX, "nf_hook_slow ipv4 FORWARD accept host/docker0"),
+            *hook("FORWARD host/docker0", _FILTER),
             "ip_output host/docker0",
-            *hook("POST_ROUTING host/eth0", "nft_do_chain ipv4 demo-nic/out accept"),
+            *hook("POST_ROUTING host/eth0", _NAT),
             "ip_finish_output2 host/eth0",
             "__dev_queue_xmit host/eth0",
             "net_dev_start_xmit host/eth0",
@@ -1104,7 +1129,10 @@ PATHS: tuple[Path, ...] = (
         changes=(
             ("nf_hook_slow ipv4 PRE_ROUTING accept host/docker0", "ct - -> new"),
             ("ip_forward host/docker0", "ttl 64 -> 63"),
-            ("nft_do_chain ipv4 demo-nic/out accept host/eth0", "src 172.17.0.2 -> 198.51.100.1"),
+            (
+                f"{_NAT} host/eth0",
+                "src 172.17.0.2 -> 198.51.100.1",
+            ),
         ),
     ),
     Path(
@@ -1132,7 +1160,7 @@ PATHS: tuple[Path, ...] = (
             "ip_rcv_core host/eth0",
             *hook("PRE_ROUTING host/eth0"),
             "ip_forward host/eth0",
-            *given(SELINUX, "nf_hook_slow ipv4 FORWARD accept host/eth0"),
+            *hook("FORWARD host/eth0", _FILTER),
             "ip_output host/eth0",
             *hook("POST_ROUTING host/docker0"),
             "ip_finish_output2 host/docker0",

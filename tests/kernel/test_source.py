@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.kernel.conftest import C1, C1_IP, C2_IP, sh
 from tracer import probes
 from tracer.correlate import Correlator, Names
-from tracer.kernel import definitions, source
+from tracer.kernel import compiled, definitions, source
 from tracer.kernel.source import KernelSource
 from tracer.model import Device, Journey, Layer, Netns, Outcome
 from tracer.probes import PROBES, Probe
@@ -94,6 +95,28 @@ def test_a_ring_buffer_that_nobody_reads_loses_journeys_and_counts_them(
     assert whole + capture.lost["ring_full"] <= 3 * REQUESTS + 6
 
 
+@pytest.mark.once
+def test_a_program_that_was_compiled_before_does_the_same(
+    start: Callable[[], Capture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "FOLDER", tmp_path / "programs")
+    compiled.FOLDER.mkdir(mode=0o700)
+    paths = []
+    for _ in range(2):
+        before = {file: file.stat().st_mtime_ns for file in compiled.FOLDER.iterdir()}
+        capture = start()
+        capture.ping()
+        capture.stop()
+        assert not capture.lost
+        requests = capture.requests()
+        assert len(requests) == REQUESTS
+        paths.append({tuple(hop.function for hop in journey.hops) for journey in requests})
+    (kept,) = compiled.FOLDER.iterdir()
+    assert before == {kept: kept.stat().st_mtime_ns}
+    assert paths[0] == paths[1]
+
+
+@pytest.mark.once
 def test_a_full_table_follows_no_more_packets_and_counts_them(
     start: Callable[[], Capture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +143,7 @@ def test_a_free_that_is_not_seen_ends_a_journey_as_damaged(start: Callable[[], C
         assert functions.count("veth_xmit") <= 2
 
 
+@pytest.mark.once
 def test_a_clone_whose_return_is_not_seen_is_counted(start: Callable[[], Capture]) -> None:
     capture = start()
     capture.source._bpf.detach_kprobe_event(b"r_skb_clone")
@@ -129,6 +153,7 @@ def test_a_clone_whose_return_is_not_seen_is_counted(start: Callable[[], Capture
     assert not [j for j in capture.journeys if j.parent]
 
 
+@pytest.mark.once
 def test_hits_that_are_not_seen_are_counted(start: Callable[[], Capture]) -> None:
     capture = start()
     capture.source._bpf.detach_kprobe_event(b"p___dev_forward_skb")
@@ -139,6 +164,7 @@ def test_hits_that_are_not_seen_are_counted(start: Callable[[], Capture]) -> Non
     assert set(capture.lost) == {"hop_missing"}
 
 
+@pytest.mark.once
 def test_a_function_this_kernel_does_not_have_is_named_and_the_rest_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -156,6 +182,7 @@ def test_a_function_this_kernel_does_not_have_is_named_and_the_rest_goes_on(
     assert places["veth_xmit"].symbol == "veth_xmit"
 
 
+@pytest.mark.once
 def test_a_program_that_does_not_compile_is_one_error_with_the_compilers_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

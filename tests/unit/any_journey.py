@@ -11,10 +11,13 @@ from tracer.model import (
     Branch,
     Capture,
     Change,
+    Counted,
     Device,
     Drop,
+    Ended,
     Flow,
     Forwarding,
+    Frame,
     Hop,
     Journey,
     Netns,
@@ -24,6 +27,7 @@ from tracer.model import (
     Reference,
     Rewrite,
     Route,
+    Sampling,
     Segment,
     Socket,
     State,
@@ -165,6 +169,7 @@ def journeys(draw: st.DrawFn, least_hops: int = 0) -> Journey:
         state=draw(st.none() | states),
         absorbed_into=draw(st.none() | names),
         references=tuple(draw(st.lists(references, max_size=2))),
+        frame=draw(st.none() | st.builds(Frame, headers=st.binary(max_size=70), len=counts)),
     )
 
 
@@ -254,10 +259,37 @@ def captures(draw: st.DrawFn) -> Capture:
         topology=draw(st.none() | topologies),
         tool=draw(names),
         cpus=draw(counts),
+        filter=draw(st.none() | names),
     )
 
 
+samplings = st.builds(
+    Sampling,
+    st.integers(0, (1 << 63) - 1),
+    st.integers(1, 1 << 20),
+    st.none() | counts,
+    st.none() | counts,
+)
+
 _counters = st.dictionaries(names, counts, max_size=4)
+
+
+_counted = st.builds(
+    Counted,
+    hits=_counters,
+    ended=st.lists(
+        st.builds(
+            Ended,
+            st.none() | names,
+            st.none() | devices,
+            st.booleans(),
+            st.none() | drops,
+            counts,
+            counts,
+        ),
+        max_size=3,
+    ).map(tuple),
+)
 
 
 def summaries(of: int) -> st.SearchStrategy[Summary]:
@@ -272,4 +304,8 @@ def summaries(of: int) -> st.SearchStrategy[Summary]:
         beside=counts,
         silent=st.lists(names, max_size=3).map(tuple),
         unselected=counts,
+        sampled=st.tuples(st.integers(1, 9), st.integers(9, 1 << 20)),
+        passed_over=_counters,
+        counted=st.none() | _counted,
+        untriggered=counts,
     )

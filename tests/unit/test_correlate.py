@@ -115,6 +115,7 @@ def record(
         l2_len=14,
         tc_index=0,
         state=state,
+        pulled=0,
         mark=mark,
         priority=0,
         hash=0,

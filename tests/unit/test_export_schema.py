@@ -22,12 +22,14 @@ from tracer.model import (
     Change,
     Flow,
     Forwarding,
+    Frame,
     Journey,
     Outcome,
     Port,
     Reference,
     Rewrite,
     Route,
+    Sampling,
     Segment,
     State,
     TopologyChange,
@@ -65,6 +67,8 @@ def lines(capture: Capture, journeys: list[Journey]) -> list[Any]:
     writer.journeys(journeys)
     if capture.topology is not None:
         writer.topology(TopologyChange(1, capture.topology))
+    writer.sampling(Sampling(1, 8))
+    writer.sampling(Sampling(1 << 62, 64, 120, 50))
     writer.end(SUMMARY)
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
@@ -129,6 +133,7 @@ def test_the_schema_knows_the_model() -> None:
         described = PUBLISHED["$defs"][name]
         base = described["$ref"].rpartition("/")[2]
         assert {base, *described["properties"]} == its
+    assert tuple(journey["properties"]["frame"]["properties"]) == Frame._fields
     references = journey["properties"]["references"]["items"]
     assert tuple(references["properties"]) == Reference._fields
 

@@ -15,7 +15,7 @@ from tracer.errors import TraceFileError
 from tracer.export import trace_reader
 from tracer.export.trace_reader import TraceReader
 from tracer.export.trace_writer import TraceWriter
-from tracer.model import Capture, Journey, State, Summary, Verdict
+from tracer.model import Capture, Journey, Sampling, State, Summary, Verdict
 
 
 def trace(capture: Capture, journeys: list[Journey], summary: Summary | None) -> bytes:
@@ -67,6 +67,30 @@ def test_a_footer_of_a_tracer_that_could_not_select_is_read() -> None:
     reader = TraceReader(io.BytesIO(WHOLE.replace(b',"unselected":0', b"")), "t.json")
     assert len(list(reader)) == len(ALL)
     assert reader.summary == SUMMARY
+
+
+def test_a_footer_of_a_tracer_that_followed_all_is_read() -> None:
+    assert b'"sampled":[1,1],' in WHOLE
+    reader = TraceReader(io.BytesIO(WHOLE.replace(b',"sampled":[1,1]', b"")), "t.json")
+    assert len(list(reader)) == len(ALL)
+    assert reader.summary == SUMMARY
+    for wrong in (b"[2,1]", b"[1]", b"[0,1]", b"[1,1,1]", b"3"):
+        _, said = read(WHOLE.replace(b'"sampled":[1,1]', b'"sampled":' + wrong))
+        assert "sampled" in said
+
+
+@settings(deadline=None)
+@given(st.lists(any_journey.samplings, max_size=3))
+def test_how_much_was_followed_is_read_back(samplings: list[Sampling]) -> None:
+    stream = io.BytesIO()
+    writer = TraceWriter(stream, "trace")
+    writer.begin(CAPTURE)
+    for sampling in samplings:
+        writer.sampling(sampling)
+    writer.end(Summary())
+    reader = TraceReader(io.BytesIO(stream.getvalue()), "t.json")
+    assert list(reader) == []
+    assert reader.samplings == samplings
 
 
 def test_equal_devices_are_one_object() -> None:
@@ -128,8 +152,11 @@ def test_a_later_version_is_refused_with_both_numbers() -> None:
         (b'{"type":"header","format":"skbtrace","version":0}\n', "no whole number in 'version'"),
         (b'{"type":"header","format":"skbtrace","version":1}\n', "line 1 has no object in 'clock'"),
         (LINES[0] + b"\n", "line 2 is not JSON"),
-        (LINES[0] + b'{"type":"weather"}\n', "line 2 is no journey, no topology and no footer"),
-        (LINES[0] + LINES[0], "line 2 is no journey, no topology and no footer"),
+        (
+            LINES[0] + b'{"type":"weather"}\n',
+            "line 2 is no journey, no topology, no sampling and no footer",
+        ),
+        (LINES[0] + LINES[0], "line 2 is no journey, no topology, no sampling and no footer"),
         (LINES[0] + b"[" * 100_000 + b"\n", "line 2 is not JSON"),
         (LINES[0] + b'{"type":' + b"9" * 10_000 + b"}\n", "line 2 is not JSON"),
         (LINES[0] + b'{"type":"journey","id":NaN}\n', "line 2 is not JSON"),

@@ -101,6 +101,8 @@ def documented(journey: Journey) -> dict[str, Any]:
     if journey.state is not None:
         usual = State()._asdict()
         line["state"] = {k: v for k, v in journey.state._asdict().items() if v != usual[k]}
+    if journey.frame is not None:
+        line["frame"] = {"headers": journey.frame.headers.hex(), "len": journey.frame.len}
     line["hops"] = [documented_hop(hop) for hop in journey.hops]
     if journey.branches:
         line["branches"] = [branch._asdict() for branch in journey.branches]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit import any_journey
@@ -30,9 +30,7 @@ from tracer.model import Change, Hop, Journey, Netns, Outcome, Socket, Task
 from tracer.selection import Namespaces, Selection, met
 
 NOWHERE = Netns(5, "nowhere")
-any_journeys = settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
-)
+any_journeys = settings(max_examples=40)
 
 
 def of(*netnses: Netns) -> Namespaces:

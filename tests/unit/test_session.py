@@ -23,11 +23,14 @@ from tests.unit.test_correlate import (
 )
 from tracer import session as session_module
 from tracer import wire
+from tracer.limits import Ceiling, Limits
 from tracer.model import (
     Capture,
     Device,
     Journey,
+    Outcome,
     ProbePlace,
+    Sampling,
     Scope,
     Summary,
     Topology,
@@ -35,6 +38,7 @@ from tracer.model import (
 )
 from tracer.probes import PROBES
 from tracer.session import SLICE, Session
+from tracer.trigger import Trigger
 
 WHOLE = (*TO_THE_BRIDGE, *TO_C2, *TAKEN)
 
@@ -60,6 +64,8 @@ class Playback:
         self.batches = [[wire.encode(r) for r in batch] for batch in batches]
         self.left = [wire.encode(r) for r in alive]
         self.calls: list[str] = []
+        self.held_back = 0
+        self.ended: list[wire.EndCount] = []
 
     def start(self) -> tuple[ProbePlace, ...]:
         self.calls.append("start")
@@ -83,6 +89,18 @@ class Playback:
 
     def beside(self) -> int:
         return 7
+
+    def hits(self) -> dict[str, int]:
+        return {"veth_xmit": 9}
+
+    def ends(self) -> list[wire.EndCount]:
+        return self.ended
+
+    def sample(self, one_in: int) -> None:
+        self.calls.append(f"sample {one_in}")
+
+    def passed(self) -> dict[str, int]:
+        return {"filter": 4, "sample": 5, "max_rate": 0, "per_flow": 0, "trigger": self.held_back}
 
     def close(self) -> None:
         self.calls.append("close")
@@ -110,6 +128,9 @@ class Kept:
 
     def topology(self, change: TopologyChange) -> None:
         self.calls.append(f"topology {change.topology.name}")
+
+    def sampling(self, now: Sampling) -> None:
+        self.calls.append(f"sampling {now.one_in}")
 
     def journeys(self, batch: Sequence[Journey]) -> None:
         self.calls.append("journeys")
@@ -338,3 +359,70 @@ def test_they_do_not_wait_at_the_end() -> None:
 
 def test_what_passed_beside_is_in_the_summary() -> None:
     assert run(Playback(), Kept()).beside == 7
+
+
+# -- not all of it ---------------------------------------------------------------------------
+
+
+def test_what_the_kernel_has_counted_is_named() -> None:
+    """What ended alike is one, wherever in the function that dropped it."""
+    source = Playback()
+    address, (function, _) = next(iter(SYMBOLS.items()))
+    xmit = [p.function for p in PROBES].index("veth_xmit")
+    dropped = wire.EndCount(address, wire.NO_REASON, C1, ETH0, xmit, False, True, 3, 300)
+    source.ended = [
+        dropped,
+        dropped._replace(netns=0, ifindex=0, drop_at=0, dropped=False, packets=9, bytes=900),
+        dropped._replace(packets=2, bytes=100),
+        wire.EndCount(0, wire.NO_REASON, 0, 0, wire.END_OTHER, False, False, 1, 10),
+    ]
+    counted = run(source, Kept()).counted
+    assert counted is not None
+    assert counted.hits == {"veth_xmit": 9}
+    told = [(e.function, e.device and e.device.ifname, e.packets, e.bytes) for e in counted.ended]
+    assert told == [("veth_xmit", None, 9, 900), ("veth_xmit", "eth0", 5, 400), (None, None, 1, 10)]
+    assert [e.drop and e.drop.function for e in counted.ended] == [None, function, None]
+    assert counted.packets == 15
+
+
+def test_what_was_passed_over_is_in_the_summary() -> None:
+    summary = run(Playback(), Kept())
+    assert summary.passed_over == {"filter": 4, "sample": 5, "max_rate": 0, "per_flow": 0}
+    assert (summary.sampled, summary.untriggered) == ((1, 1), 0)
+
+
+def test_only_what_was_triggered_is_handed_over() -> None:
+    source, sink = Playback(records(2), alive=[record(*TO_C2, flags=0, id=98)]), Kept()
+    source.held_back = 7
+    left = iter(range(3))
+    trigger = Trigger(frozenset({Outcome.UNFINISHED}))
+    session = Session(source, PLACES, sink, selects=lambda _: True, trigger=trigger)
+    summary = session.run(go_on=lambda: next(left, None) is not None)
+    assert [j.id for j in sink.seen] == ["98"]
+    assert (summary.journeys, summary.untriggered, summary.unselected) == (1, 7 + 2, 0)
+    assert summary.hits["br_handle_frame"] == 0
+
+
+def test_of_journeys_that_the_kernel_held_back_nobody_knows_what_fired() -> None:
+    source = Playback([record(*TO_THE_BRIDGE[:2], TAKEN[1])])
+    source.held_back = 1
+    assert run(source, Kept()).silent == ()
+
+
+def test_above_its_ceiling_it_samples_harder_and_says_so() -> None:
+    class Told(Ceiling):
+        def look(self, arrived: int, made: int) -> Sampling | None:
+            looked.append((arrived, made))
+            return told.pop(0)
+
+    looked: list[tuple[int, int]] = []
+    told = [None, Sampling(1, 8, 90, 50), Sampling(2, 4, 10, 50), None]
+    source, sink, left = Playback(records(3), records(2)), Kept(), iter(range(4))
+    session = Session(source, PLACES, sink, limits=Limits(2, cpu_percent=50), ceiling=Told)
+    summary = session.run(go_on=lambda: next(left, None) is not None)
+    assert [c for c in sink.calls if c != "journeys"] == [
+        *("begin", "sampling 2", "sampling 8", "sampling 4", "end")
+    ]
+    assert [c for c in source.calls if c.startswith("sample")] == ["sample 8", "sample 4"]
+    assert summary.sampled == (2, 8)
+    assert looked[-1] == (5, 5)

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from tests.unit.journeys import CAPTURE, ETH0_C1, SUMMARY
 from tracer.correlate import Correlator, Names
-from tracer.model import Summary
-from tracer.view.capture import LOSSES, closing, opening
+from tracer.model import Sampling, Summary
+from tracer.view.capture import LOSSES, closing, opening, sampling
 from tracer.view.line import Line, text_of
 from tracer.view.theme import STYLES
 from tracer.wire import LOSSES as KERNEL_LOSSES
@@ -55,6 +55,38 @@ def test_what_was_not_asked_for_is_counted_apart() -> None:
     lost = said(closing(CAPTURE, replace(summary, lost={"ring_full": 2})))
     assert lost[0] == "1 journey: 1 delivered; 12 not selected"
     assert lost[1].startswith("! ring_full 2: ")
+
+
+def test_what_did_not_trigger_is_counted_apart() -> None:
+    summary = Summary(journeys=1, outcomes={"dropped": 1}, untriggered=12, unselected=3)
+    assert said(closing(CAPTURE, summary))[0] == (
+        "1 journey: 1 dropped; nothing lost; 3 not selected; 12 not triggered"
+    )
+
+
+def test_what_was_passed_over_is_said() -> None:
+    over = {"sample": 900, "max_rate": 0, "per_flow": 0}
+    assert said(closing(CAPTURE, Summary(passed_over=over)))[1].startswith("! ")
+    fixed = said(closing(CAPTURE, Summary(passed_over=over, sampled=(8, 8))))
+    assert fixed[1] == "sampled: one in 8, 900 packets passed over"
+    refused = said(closing(CAPTURE, Summary(passed_over={"filter": 7})))
+    assert "the filter refused 7 packets" in refused
+    varied = Summary(passed_over={"sample": 1, "max_rate": 2, "per_flow": 3}, sampled=(1, 64))
+    assert said(closing(CAPTURE, varied))[1:4] == [
+        "sampled: one in 1 to 64, 1 packet passed over",
+        "--max-rate: 2 packets passed over",
+        "--per-flow: 3 packets passed over",
+    ]
+
+
+def test_how_much_is_followed_and_why() -> None:
+    assert text_of(sampling(Sampling(1, 8))) == "sampling one in 8"
+    assert text_of(sampling(Sampling(1, 8, 54, 50))) == (
+        "sampling one in 8: this traffic took 54 % of a CPU, the limit is 50 %"
+    )
+    assert text_of(sampling(Sampling(1, 1, 3, 50))) == (
+        "sampling no more: this traffic took 3 % of a CPU, the limit is 50 %"
+    )
 
 
 def test_no_journeys_is_a_sentence() -> None:

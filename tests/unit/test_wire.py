@@ -37,6 +37,7 @@ RECORDS = st.builds(
     l2_len=st.integers(0, 255),
     tc_index=U16,
     state=U16,
+    pulled=st.integers(-0x8000, 0x7FFF),
     mark=U32,
     priority=U32,
     hash=U32,
@@ -60,7 +61,8 @@ int main(void) {
     AT(skbtrace_record, base_ns); AT(skbtrace_record, chunk); AT(skbtrace_record, slots);
     AT(skbtrace_record, flags); AT(skbtrace_record, protocol); AT(skbtrace_record, vlan_tci);
     AT(skbtrace_record, has_vlan); AT(skbtrace_record, l2_len); AT(skbtrace_record, headers);
-    AT(skbtrace_record, tc_index); AT(skbtrace_record, state); AT(skbtrace_record, mark);
+    AT(skbtrace_record, tc_index); AT(skbtrace_record, state); AT(skbtrace_record, pulled);
+    AT(skbtrace_record, mark);
     AT(skbtrace_record, priority); AT(skbtrace_record, hash); AT(skbtrace_record, classid);
     AT(skbtrace_record, slot);
     AT(skbtrace_hop, dt_ns); AT(skbtrace_hop, probe); AT(skbtrace_hop, flags);
@@ -68,6 +70,11 @@ int main(void) {
     AT(skbtrace_hop, len); AT(skbtrace_hop, arg);
     AT(skbtrace_note, word); AT(skbtrace_note, probe); AT(skbtrace_note, kind);
     AT(skbtrace_note, half); AT(skbtrace_note, value); AT(skbtrace_note, more);
+    AT(skbtrace_end, drop_at); AT(skbtrace_end, drop_reason); AT(skbtrace_end, netns);
+    AT(skbtrace_end, ifindex); AT(skbtrace_end, probe); AT(skbtrace_end, branch);
+    AT(skbtrace_end, dropped); AT(skbtrace_end_count, packets); AT(skbtrace_end_count, bytes);
+    printf("\"end\": %zu, \"end_count\": %zu,", sizeof(struct skbtrace_end),
+           sizeof(struct skbtrace_end_count));
     printf("\"record\": %zu, \"hop\": %zu, \"note\": %zu,", sizeof(struct skbtrace_record),
            sizeof(struct skbtrace_hop), sizeof(struct skbtrace_note));
     printf("\"constants\": {");
@@ -108,6 +115,7 @@ def test_c_and_python_agree_on_every_offset(tmp_path: Path) -> None:
         0x81,
         0x1920,
         0x2930,
+        0x3132,
         0x393A3B3C,
         0x494A4B4C,
         0x595A5B5C,
@@ -135,6 +143,7 @@ def test_c_and_python_agree_on_every_offset(tmp_path: Path) -> None:
         "l2_len": 0x81,
         "tc_index": 0x1920,
         "state": 0x2930,
+        "pulled": 0x3132,
         "mark": 0x393A3B3C,
         "priority": 0x494A4B4C,
         "hash": 0x595A5B5C,
@@ -163,6 +172,17 @@ def test_c_and_python_agree_on_every_offset(tmp_path: Path) -> None:
         "more": 0x5152535455565758,
     }
     assert {name: seen(f"skbtrace_note.{name}", note) for name in note_members} == note_members
+
+    key, count = bytes(range(1, layout["end"] + 1)), bytes(range(50, 50 + layout["end_count"]))
+    end = wire.decode_end(key, count)
+    for name in ("drop_at", "drop_reason", "netns", "ifindex", "probe"):
+        assert getattr(end, name) == seen(f"skbtrace_end.{name}", key), name
+    for name in ("packets", "bytes"):
+        assert getattr(end, name) == seen(f"skbtrace_end_count.{name}", count), name
+    at = {name: layout[f"skbtrace_end.{name}"][0] for name in ("branch", "dropped")}
+    for name, place in at.items():
+        one = wire.decode_end(bytes(place) + b"\1" + bytes(len(key) - place - 1), count)
+        assert [n for n in at if getattr(one, n)] == [name]
 
 
 def test_the_loss_counters_are_the_kernel_programs() -> None:

@@ -31,20 +31,33 @@ INTERRUPTED = 130
 
 
 class Commands(click.Group):
-    """The top command: options of a capture, or a subcommand. Takes ``-- COMMAND`` apart first."""
+    """The top command: options of a capture and a filter, or a subcommand.
+
+    Takes FILTER and ``-- COMMAND`` apart first.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """What stands behind ``--`` is a command to run, not a subcommand."""
+        """What stands behind ``--`` is a command to run, what stands before it is a filter."""
+        options = args[: args.index("--")] if "--" in args else args
+        typed, words, _ = self.make_parser(ctx).parse_args(list(options))
         command: list[str] = []
-        if "--" in args and not any(word in COMMANDS for word in args[: args.index("--")]):
-            at = args.index("--")
-            args, command = args[:at], args[at + 1 :]
-            if not command:
+        if not words or words[0] not in COMMANDS:
+            command = args[len(options) + 1 :]
+            if "--" in args and not command:
                 raise click.UsageError("there is no command behind --", ctx)
+            # Without --topology the first word is what nobody knows the command of.
+            if "topology" in typed:
+                options = options[: len(options) - len(words)]
+                ctx.meta["filter"] = words
+            args = options
         ctx.meta["command"] = command
         if not args and not command:
             args = ["--help"]
         return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """What may stand where."""
+        return ["[OPTIONS] [FILTER...] [-- COMMAND...]", "| COMMAND [ARGS...]"]
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order of COMMANDS."""

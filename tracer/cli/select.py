@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``--netns``, ``--container``, ``--from`` and ``--to``: what was typed, and whom it means."""
+"""Which journeys were asked for: the names of namespaces, and whom they mean; a trace's filter."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -112,6 +112,36 @@ class InATrace:
                     if called
                     else None,
                 )
+
+
+class Filtered:
+    """What a filter accepts of a trace's journeys. Raises what ``filter_of`` raises."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        from tracer.filter import filter_of
+
+        self._filter = filter_of(words)
+        self.unknown: set[str] = set()
+        """Ids of journeys of which it cannot be told, for the trace does not hold enough."""
+
+    def chosen(self, journeys: Iterable[Journey]) -> Iterator[Journey]:
+        """Give those that it accepts."""
+        for journey in journeys:
+            accepted = self._accepts(journey)
+            if accepted:
+                yield journey
+            elif accepted is None:
+                self.unknown.add(journey.id)
+
+    def _accepts(self, journey: Journey) -> bool | None:
+        from tracer.frame import with_addresses
+
+        if journey.frame is None:
+            return None
+        frame = journey.frame
+        if self._filter.needs_addresses:
+            frame = with_addresses(frame, [c for hop in journey.hops for c in hop.changes])
+        return self._filter.accepts(*frame)
 
 
 def _named(typed: Iterable[str]) -> Namespaces:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from tracer.cli import options
-from tracer.cli.select import InATrace, Typed, selecting
+from tracer.cli import options, say
+from tracer.cli.select import Filtered, InATrace, Typed, selecting
 from tracer.errors import TraceFileError
 from tracer.text import printable
 
@@ -28,17 +28,28 @@ Examples:
   skbtrace show trace.json
   skbtrace show --color always trace.json | less -R
   skbtrace show --from c1 --to c2 trace.json
+  skbtrace show trace.json tcp port 80 and host 172.17.0.3
   zcat trace.json.gz | skbtrace show -
 """
 
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("file")
+@click.argument("words", metavar="[FILTER...]", nargs=-1)
 @selecting
 @options.color
 @options.ascii_only
-def show(file: str, color: str, ascii_only: bool, **typed: tuple[str, ...]) -> None:
+def show(
+    file: str,
+    words: tuple[str, ...],
+    color: str,
+    ascii_only: bool,
+    **typed: tuple[str, ...],
+) -> None:
     """Print the journeys in trace FILE; - is standard input.
+
+    With FILTER, an expression as tcpdump takes it (pcap-filter(7)), only those whose packets it
+    accepts as they were first seen.
 
     Clones, copies and segments stand below the packet they were made from, and what TCP sent
     again below the first of it; from a pipe journeys come as they ended.
@@ -71,10 +82,12 @@ def show(file: str, color: str, ascii_only: bool, **typed: tuple[str, ...]) -> N
         view.begin(reader.capture)
         names = Typed(**typed)
         wanted = InATrace(names, reader.capture.topology) if any(names) else None
+        filtered = Filtered(words) if words else None
         outcomes: Counter[str] = Counter()
 
         def chosen(journeys: Iterable[Journey]) -> Iterable[Journey]:
-            return journeys if wanted is None else wanted.chosen(journeys)
+            kept = journeys if wanted is None else wanted.chosen(journeys)
+            return kept if filtered is None else filtered.chosen(kept)
 
         changes = 0
 
@@ -98,12 +111,17 @@ def show(file: str, color: str, ascii_only: bool, **typed: tuple[str, ...]) -> N
             wanted.check(file)
         summary = reader.summary
         if summary is not None:
-            if wanted is not None:
+            if wanted is not None or filtered is not None:
                 count = outcomes.total()
                 left = summary.journeys - count + summary.unselected
                 summary = replace(summary, journeys=count, outcomes=outcomes, unselected=left)
             view.end(summary)
             write_lines(sys.stderr, closing(reader.capture, summary), color=on_stderr)
+        if filtered is not None and filtered.unknown:
+            say(
+                f"{len(filtered.unknown)} of those not selected depend on what a trace does not "
+                "keep: what the headers carry"
+            )
 
 
 def _opened(file: str) -> AbstractContextManager[BinaryIO]:

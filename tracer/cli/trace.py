@@ -14,6 +14,8 @@ import click
 
 from tracer import __version__
 from tracer.cli import Commands, options, say
+from tracer.cli.choose import choosing, wanted_of
+from tracer.cli.limit import limiting
 from tracer.cli.select import Typed, on_this_host, selecting
 from tracer.errors import TopologyError, UsageError
 from tracer.topology.spec import LABS
@@ -21,11 +23,21 @@ from tracer.topology.spec import LABS
 if TYPE_CHECKING:
     from tracer.cli.load import Load
     from tracer.cli.signals import Signals
-    from tracer.model import Capture, Journey, Layer, Summary, Topology, TopologyChange
+    from tracer.filter import Filter
+    from tracer.model import (
+        Capture,
+        Journey,
+        Layer,
+        Sampling,
+        Summary,
+        Topology,
+        TopologyChange,
+    )
     from tracer.sink import Sink
     from tracer.topology.names import Names
     from tracer.topology.spec import Lab
     from tracer.topology.watch import Watch
+    from tracer.wanted import Wanted
 
 _EXAMPLES = """\b
 Examples:
@@ -36,6 +48,10 @@ Examples:
   sudo skbtrace --topology nat --layers all        every function that can be probed
   sudo skbtrace --topology nat                     build a lab that translates addresses
   sudo skbtrace --topology docker0 --from web --to db   what web sends to db, and what it loses
+  sudo skbtrace --topology auto --trigger drop --cpu-limit 30   drops on a busy host
+  sudo skbtrace --topology auto --sample 100 --trigger 'latency>5ms'
+  sudo skbtrace --topology docker0 tcp port 80 and host 172.17.0.3
+  sudo skbtrace --topology docker0 'icmp or (udp and not port 53)'
   skbtrace show trace.json                         look at it again, no root needed
 """
 
@@ -59,6 +75,14 @@ class Options:
     container: tuple[str, ...]
     origin: tuple[str, ...]
     target: tuple[str, ...]
+    direction: str | None
+    mark: str | None
+    process: str | None
+    one_in: int | None
+    max_rate: int | None
+    per_flow: int | None
+    cpu_percent: int | None
+    trigger: tuple[str, ...]
     quiet: bool
     verbose: bool
 
@@ -104,7 +128,9 @@ class Options:
     show_default=True,
     help="Tell at each hop what is different about the packet: mark, addresses, TTL ...",
 )
+@choosing
 @selecting
+@limiting
 @click.option("--json", is_flag=True, help="The trace on standard output, no view.")
 @click.option("--no-ui", is_flag=True, help="One block per journey (no full screen).")
 @options.color
@@ -115,22 +141,31 @@ class Options:
 def trace(ctx: click.Context, /, **typed: Any) -> int:
     """Follow every packet through this host, function by function, across namespaces.
 
-    With -- COMMAND behind the options, trace while COMMAND runs and stop after it.
+    With FILTER, an expression as tcpdump takes it (pcap-filter(7)), only the packets that it
+    accepts when they are first seen; those are followed to their end, whatever they become.
+
+    With -- COMMAND, trace while COMMAND runs and stop after it. Behind sudo COMMAND runs as the
+    user who typed it; where it needs root: -- sudo COMMAND.
     """
     if ctx.invoked_subcommand is not None:
         return 0
-    return _trace(Options(**typed), ctx.meta["command"])
+    return _trace(Options(**typed), ctx.meta.get("filter", []), ctx.meta["command"])
 
 
-def _trace(asked: Options, command: list[str]) -> int:
+def _trace(asked: Options, words: list[str], command: list[str]) -> int:
     if asked.topology is None:
         raise UsageError("say what to trace", hint="sudo skbtrace --topology docker0")
     if asked.json and asked.write == "-":
         raise UsageError("--json and -w - both write to standard output", hint="use one of them")
     from tracer.cli.load import Load
     from tracer.cli.signals import ending_signals
+    from tracer.filter import filter_of
     from tracer.kernel.host import require
+    from tracer.trigger import trigger_of
 
+    trigger_of(asked.trigger)  # a wrong one is said before anything is built
+    filter = filter_of(words) if words else None
+    wanted = wanted_of(asked.direction, asked.mark, asked.process)
     require()
     with ExitStack() as stack, ending_signals() as signals:
         sinks = _sinks(stack, asked)
@@ -138,7 +173,7 @@ def _trace(asked: Options, command: list[str]) -> int:
         if not asked.quiet:
             sinks.append(_Notices(color=options.is_colored(asked.color, sys.stderr)))
         load = Load(command, found.built, to_stdout=asked.to_stdout)
-        return _capture(asked, found, sinks=sinks, load=load, signals=signals)
+        return _capture(asked, (filter, wanted), found, sinks=sinks, load=load, signals=signals)
 
 
 def _sinks(stack: ExitStack, asked: Options) -> list[Sink]:
@@ -214,7 +249,7 @@ def _watch(found: _Found) -> Watch:
 
 
 class _Notices:
-    """A sink that says on standard error what changes in the topology."""
+    """A sink that says on standard error what changes: the topology, how much is followed."""
 
     def __init__(self, *, color: bool) -> None:
         self._color = color
@@ -231,6 +266,12 @@ class _Notices:
             write_lines(sys.stderr, changed(self._topology, change.topology), color=self._color)
         self._topology = change.topology
 
+    def sampling(self, now: Sampling) -> None:
+        from tracer.view.capture import sampling
+        from tracer.view.line_view import write_lines
+
+        write_lines(sys.stderr, [sampling(now)], color=self._color)
+
     def journeys(self, batch: Sequence[Journey]) -> None:
         pass
 
@@ -239,21 +280,48 @@ class _Notices:
 
 
 def _capture(
-    asked: Options, found: _Found, *, sinks: list[Sink], load: Load, signals: Signals
+    asked: Options,
+    chosen: tuple[Filter | None, Wanted],
+    found: _Found,
+    *,
+    sinks: list[Sink],
+    load: Load,
+    signals: Signals,
 ) -> int:
     from tracer.kernel.source import KernelSource
+    from tracer.limits import Limits
     from tracer.session import Session
     from tracer.sink import Tee
     from tracer.topology.discover import scope
+    from tracer.trigger import trigger_of
     from tracer.view.capture import closing, opening
     from tracer.view.line_view import write_lines
 
     colored = options.is_colored(asked.color, sys.stderr)
+    filter, wanted = chosen
     selection = on_this_host(asked.typed, found.names, found.topology)
-    source = KernelSource(scope(found.topology), asked.layers, changes=asked.changes)
+    limits = Limits(asked.one_in or 1, asked.max_rate, asked.per_flow, asked.cpu_percent)
+    trigger = trigger_of(asked.trigger)
+    source = KernelSource(
+        scope(found.topology),
+        asked.layers,
+        changes=asked.changes,
+        limits=limits,
+        trigger=trigger,
+        filter=filter,
+        wanted=wanted,
+    )
     watch = _watch(found)
     session = Session(
-        source, found.names, Tee(*sinks), found.topology, watch=watch, selects=selection
+        source,
+        found.names,
+        Tee(*sinks),
+        found.topology,
+        watch=watch,
+        selects=selection,
+        limits=limits,
+        trigger=trigger,
+        filter=None if filter is None else filter.text,
     )
     seen: list[Capture] = []
     # What is made per packet holds no cycles; looking for some costs more than making journeys.

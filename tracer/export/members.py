@@ -127,6 +127,14 @@ def big(members: Members, name: str) -> int:
     return int(text)
 
 
+def octets(members: Members, name: str) -> bytes:
+    """Return bytes that are written as two hexadecimal digits each."""
+    text = members.get(name)
+    if isinstance(text, str) and not set(text) - set("0123456789abcdef") and not len(text) % 2:
+        return bytes.fromhex(text)
+    raise WrongError(f"has no hexadecimal bytes in {shown(name)}")
+
+
 def hexadecimal(members: Members, name: str) -> int:
     """Return a number of up to 64 bits that is written as ``0x…``."""
     text = members.get(name)

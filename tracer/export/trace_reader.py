@@ -17,7 +17,7 @@ from tracer.export.later_names import LaterNames
 from tracer.export.members import Members, WrongError, integer
 from tracer.export.trace import FORMAT, VERSION
 from tracer.export.trace_values import Values
-from tracer.model import Capture, Journey, Summary, TopologyChange
+from tracer.model import Capture, Journey, Sampling, Summary, TopologyChange
 from tracer.text import printable
 
 LONGEST_LINE = 16 << 20
@@ -29,7 +29,8 @@ class TraceReader:
     """A trace on ``stream``, which messages call ``name``.
 
     Making one reads the header. Iterating, once, gives the journeys; after the last one
-    ``summary`` is what the footer says, and ``changes`` are those of the topology so far. Both
+    ``summary`` is what the footer says, and ``changes`` are those of the topology so far,
+    ``samplings`` those of how much is followed. Both
     raise TraceFileError at the first line that is wrong, cut off or missing; what came before it is
     good.
 
@@ -48,6 +49,7 @@ class TraceReader:
         self._values = Values()
         self._later = LaterNames(changes)
         self.changes: list[TopologyChange] = []
+        self.samplings: list[Sampling] = []
         members = self._next()
         if members is None:
             raise TraceFileError(f"{self._name} is empty, not a trace")
@@ -62,11 +64,13 @@ class TraceReader:
                 yield self._later.filled(self._understood(members, self._values.journey))
             elif kind == "topology":
                 self.changes.append(self._understood(members, self._values.topology))
+            elif kind == "sampling":
+                self.samplings.append(self._understood(members, self._values.sampling))
             elif kind == "footer":
                 self.summary = self._understood(members, self._values.summary)
                 break
             else:
-                self._refuse("is no journey, no topology and no footer")
+                self._refuse("is no journey, no topology, no sampling and no footer")
         if self.summary is None:
             raise TraceFileError(
                 f"{self._name} has no footer: the tracer was stopped before it could finish; "

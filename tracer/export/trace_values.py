@@ -20,6 +20,7 @@ from tracer.export.members import (
     integer,
     integers,
     objects,
+    octets,
     optional,
     plain,
     text,
@@ -31,10 +32,13 @@ from tracer.model import (
     Branch,
     Capture,
     Change,
+    Counted,
     Device,
     Drop,
+    Ended,
     Flow,
     Forwarding,
+    Frame,
     Hop,
     Journey,
     Netns,
@@ -44,6 +48,7 @@ from tracer.model import (
     Reference,
     Rewrite,
     Route,
+    Sampling,
     Segment,
     Socket,
     State,
@@ -92,6 +97,7 @@ class Values:
             topology=None if topology is None else self._topology(topology),
             tool=text(members, "tool"),
             cpus=integer(members, "cpus"),
+            filter=optional(members, "filter", text),
         )
 
     def topology(self, members: Members) -> TopologyChange:
@@ -106,6 +112,7 @@ class Values:
         references = optional(members, "references", objects) or []
         drop = optional(members, "drop", an_object)
         state = optional(members, "state", an_object)
+        frame = optional(members, "frame", an_object)
         outcome = _OUTCOMES.get(text(members, "outcome"))
         if outcome is None:
             raise WrongError("has an outcome this version does not know")
@@ -127,6 +134,7 @@ class Values:
                 Reference(text(r, "kind"), text(r, "id"), integer(r, "after_ns"))
                 for r in references
             ),
+            frame=None if frame is None else Frame(octets(frame, "headers"), integer(frame, "len")),
         )
         if journey.duration_ns != integer(members, "duration_ns"):
             raise WrongError("has a duration_ns that is not its last hop's dt_ns")
@@ -134,6 +142,7 @@ class Values:
 
     def summary(self, members: Members) -> Summary:
         """Return what a footer says."""
+        counted = optional(members, "counted", an_object)
         return Summary(
             journeys=integer(members, "journeys"),
             hops=integer(members, "hops"),
@@ -143,6 +152,36 @@ class Values:
             beside=optional(members, "beside", integer) or 0,
             silent=texts(members, "silent"),
             unselected=optional(members, "unselected", integer) or 0,
+            counted=None if counted is None else self._counted(counted),
+            sampled=optional(members, "sampled", _range) or (1, 1),
+            passed_over=optional(members, "passed_over", counts) or {},
+            untriggered=optional(members, "untriggered", integer) or 0,
+        )
+
+    def sampling(self, members: Members) -> Sampling:
+        """Return how much is followed from then on."""
+        return Sampling(
+            big(members, "at_ns"),
+            integer(members, "one_in", least=1),
+            optional(members, "cpu_percent", integer),
+            optional(members, "cpu_limit", integer),
+        )
+
+    def _counted(self, members: Members) -> Counted:
+        return Counted(
+            hits=counts(members, "hits"),
+            ended=tuple([self._ended(each) for each in objects(members, "ended")]),
+        )
+
+    def _ended(self, members: Members) -> Ended:
+        drop = optional(members, "drop", an_object)
+        return Ended(
+            function=optional(members, "function", text),
+            device=None if members.get("ifname") is None else self._device(members),
+            branch=truth(members, "branch"),
+            drop=None if drop is None else self._drop(drop),
+            packets=integer(members, "packets"),
+            bytes=integer(members, "bytes"),
         )
 
     def _hop(self, members: Members) -> Hop:
@@ -279,6 +318,13 @@ def _flow(members: Members) -> Flow:
             else:
                 values[name] = integer(members, name)
     return Flow(**values)  # type: ignore[arg-type]
+
+
+def _range(members: Members, name: str) -> tuple[int, int]:
+    found = integers(members, name)
+    if len(found) != 2 or not 1 <= found[0] <= found[1]:
+        raise WrongError(f"has no range in {name!r}")
+    return found[0], found[1]
 
 
 def _state(members: Members) -> State:

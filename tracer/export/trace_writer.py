@@ -20,6 +20,7 @@ from tracer.export.trace import FORMAT, VERSION
 from tracer.model import (
     Capture,
     Change,
+    Counted,
     Device,
     Drop,
     Flow,
@@ -29,6 +30,7 @@ from tracer.model import (
     Netns,
     Port,
     Route,
+    Sampling,
     Socket,
     State,
     Summary,
@@ -83,6 +85,10 @@ class TraceWriter:
         """Write what the topology is now."""
         self._write(_line(topology_line(change)), journeys=False)
 
+    def sampling(self, now: Sampling) -> None:
+        """Write how many packets are followed from now on."""
+        self._write(_line(sampling_line(now)), journeys=False)
+
     def journeys(self, batch: Sequence[Journey]) -> None:
         """Write one line each, all in one go."""
         self._write("".join([self._journey(j) for j in batch]).encode("ascii"), journeys=True)
@@ -115,6 +121,8 @@ class TraceWriter:
             parts.append(f',"references":[{",".join(references)}]')
         if j.state is not None:
             parts.append(f',"state":{{{self._state(j.state)}}}')
+        if j.frame is not None:
+            parts.append(f',"frame":{{"headers":"{j.frame.headers.hex()}","len":{j.frame.len}}}')
         parts.append(f',"hops":[{self._all_hops(j.hops)}]')
         if j.branches:
             branches = ",".join([f'{{"id":{_id(b.id)},"hop":{b.hop}}}' for b in j.branches])
@@ -265,6 +273,7 @@ def header(capture: Capture) -> dict[str, object]:
         "kernel": capture.kernel,
         "machine": capture.machine,
         "cpus": capture.cpus,
+        **({} if capture.filter is None else {"filter": capture.filter}),
         "clock": {
             "monotonic_ns": str(capture.monotonic_ns),
             "realtime_ns": str(capture.realtime_ns),
@@ -297,6 +306,34 @@ def footer(summary: Summary) -> dict[str, object]:
         "beside": summary.beside,
         "silent": list(summary.silent),
         "unselected": summary.unselected,
+        **({} if summary.counted is None else {"counted": _counted(summary.counted)}),
+        "sampled": list(summary.sampled),
+        "passed_over": summary.passed_over,
+        "untriggered": summary.untriggered,
+    }
+
+
+def sampling_line(now: Sampling) -> dict[str, object]:
+    """Return the line of a changed sampling as plain values."""
+    return _there({"type": "sampling", **now._asdict(), "at_ns": str(now.at_ns)})
+
+
+def _counted(counted: Counted) -> dict[str, object]:
+    return {
+        "hits": counted.hits,
+        "ended": [
+            _there(
+                {
+                    "function": ended.function,
+                    **({} if ended.device is None else _device(ended.device)),
+                    "branch": ended.branch,
+                    "drop": None if ended.drop is None else _drop(ended.drop),
+                    "packets": ended.packets,
+                    "bytes": ended.bytes,
+                }
+            )
+            for ended in counted.ended
+        ],
     }
 
 

@@ -11,9 +11,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from tracer.errors import PrerequisiteError
+from tracer.filter import Filter
 from tracer.kernel.btf import Btf
-from tracer.model import Layer
+from tracer.limits import EVERYTHING, Limits
+from tracer.model import Layer, Outcome
 from tracer.probes import PROBES, Attach, Handler, chosen
+from tracer.trigger import Trigger
+from tracer.wanted import ANYTHING, Wanted
 
 LIVE_MAX = 16384
 """Packets followed at once. Bounds the kernel's memory: 1.4 kB each."""
@@ -44,7 +48,10 @@ _NEEDED_MORE = (
     ("sk_buff", "_skb_refdst"),
     ("sk_buff", "destructor"),
     ("sk_buff", "sk"),
+    ("sk_buff", "mark"),
     ("sk_buff", "vlan_tci"),
+    ("sk_buff", "vlan_proto"),
+    ("sk_buff", "data_len"),
     ("net_device", "rx_handler_data"),
     ("sock", "sk_ack_backlog"),
     ("sock", "sk_max_ack_backlog"),
@@ -78,6 +85,10 @@ def definitions(
     scoped: bool,
     layers: Collection[Layer],
     changes: bool,
+    limits: Limits = EVERYTHING,
+    trigger: Trigger | None = None,
+    filter: Filter | None = None,
+    wanted: Wanted = ANYTHING,
 ) -> list[str]:
     """Return compiler flags. PrerequisiteError if this kernel's types are not of those we know."""
     values: dict[str, int | str] = {
@@ -102,9 +113,18 @@ def definitions(
     for member in ("network_header", "mac_header"):  # read_headers() reads all in one go
         if not 0 <= _offset(btf, "sk_buff", member) - _offset(btf, "sk_buff", "protocol") <= 6:
             raise PrerequisiteError(f"this kernel's sk_buff keeps {member} far from protocol")
+    if _offset(btf, "sk_buff", "data") - _offset(btf, "sk_buff", "head") != 8:  # likewise
+        raise PrerequisiteError("this kernel's sk_buff keeps data far from head")
     if changes:
         values |= _window(btf)
-    values |= _handlers(layers)
+    if filter is not None:
+        values["SKBTRACE_FILTER"] = filter.in_c()
+        if filter.needs_addresses:
+            values["SKBTRACE_FILTER_ADDRESSES"] = 1
+    values |= _wanted(wanted, values)
+    if filter is not None or wanted or not limits.takes_all:
+        values["SKBTRACE_PASSES_OVER"] = 1
+    values |= _handlers(layers) | _limits(limits) | _trigger(trigger)
     if Layer.NETFILTER in layers:
         values |= _netfilter(btf)
     rows = " ".join(
@@ -128,6 +148,41 @@ def _offset(btf: Btf, struct: str, member: str) -> int:
     if found is None:
         raise PrerequisiteError(f"this kernel's struct {struct} has no member {member}")
     return found
+
+
+def _limits(limits: Limits) -> dict[str, int | str]:
+    values: dict[str, int | str] = {}
+    if limits.samples:
+        values["SKBTRACE_SAMPLE"] = 1
+    for name, a_second in (("MAX_RATE", limits.max_rate), ("PER_FLOW", limits.per_flow)):
+        if a_second is not None:
+            values[f"SKBTRACE_{name}_NS"] = f"{1_000_000_000 // a_second}ULL"
+    return values
+
+
+def _wanted(wanted: Wanted, known: Mapping[str, int | str]) -> dict[str, int | str]:
+    values: dict[str, int | str] = {}
+    if wanted.direction is not None:
+        values["SKBTRACE_ARRIVES"] = int(wanted.direction == "in")
+    if wanted.mark is not None:
+        values["SKBTRACE_MARK"], values["SKBTRACE_MARK_MASK"] = map("{:#x}u".format, wanted.mark)
+    if wanted.pid is not None:
+        values["SKBTRACE_PID"] = wanted.pid
+    if wanted.comm is not None:
+        padded = wanted.comm.ljust(16, b"\0")
+        front, back = (int.from_bytes(half, "little") for half in (padded[:8], padded[8:]))
+        values |= {"SKBTRACE_COMM": f"{front}ULL", "SKBTRACE_COMM_MORE": f"{back}ULL"}
+    if (wanted.pid, wanted.comm) != (None, None) and "SKBTRACE_PREEMPT_COUNT" not in known:
+        raise PrerequisiteError("this kernel does not tell whether a process is at work")
+    return values
+
+
+def _trigger(trigger: Trigger | None) -> dict[str, int | str]:
+    if trigger is None or not trigger.of_the_kernel:
+        return {}
+    slower = "(~0ULL >> 1)" if trigger.slower_ns is None else f"{trigger.slower_ns}ULL"
+    drop = {"SKBTRACE_TRIGGER_DROP": 1} if Outcome.DROPPED in trigger.outcomes else {}
+    return {"SKBTRACE_TRIGGER_NS": slower, **drop}
 
 
 def _vlan(btf: Btf) -> dict[str, int | str]:

@@ -14,27 +14,42 @@ from contextlib import suppress
 from typing import Any
 
 from tracer.errors import PrerequisiteError, SkbtraceError
+from tracer.filter import Filter
 from tracer.kernel.btf import Btf
 from tracer.kernel.definitions import MODULES, SYMBOLS, definitions
 from tracer.kernel.misses import TABLE, Misses
 from tracer.kernel.program import compile_program, load_bcc, stderr_kept
 from tracer.kernel.symbols import KALLSYMS, SUFFIXES, Symbols, addresses, variants
+from tracer.limits import EVERYTHING, Limits
 from tracer.model import Layer, ProbePlace, Scope
 from tracer.probes import DEFAULT_LAYERS, FREES, PROBES, Attach, Handler, Probe, chosen
 from tracer.text import printable
-from tracer.wire import LOSSES, RECORD_MAX
+from tracer.trigger import Trigger
+from tracer.wanted import ANYTHING, Wanted
+from tracer.wire import (
+    END,
+    END_OTHER,
+    LOSSES,
+    PASSED,
+    RECORD_MAX,
+    EndCount,
+    decode_end,
+)
 
 BATCH = 4096
 """Records read in one go; the reader comes up for air after that."""
 
 # struct live in bpf/live.h: what stands before the record, up to `alive`; struct seen, struct nft.
-_LIVE_PREFIX = struct.Struct("=QQQQIIIIII16x")
+_LIVE_PREFIX = struct.Struct("=QQQQIIIIII32x")
 _SEEN_BYTES = 88
 _NFT_BYTES = 56
-# struct cpu_state in bpf/skbtrace.bpf.c: the loss counters, and what makes skbs just now.
+# struct cpu_state in bpf/skbtrace.bpf.c: what ended beside the topology, what was passed over, the
+# loss counters, and what makes skbs just now.
 _MAKERS = sum(probe.handler is Handler.CLONE for probe in PROBES)
-_CPU_STATE = struct.Struct(f"=16xQ{len(LOSSES)}Q{2 * _MAKERS}Q")
+_CPU_STATE = struct.Struct(f"=16xQ8x{len(PASSED)}Q{len(LOSSES)}Q{2 * _MAKERS}Q")
+_LOSSES_AT = 1 + len(PASSED)
 _CONTEXTS = 2  # enum context there
+_PROBES_MAX = 128  # PROBES_MAX there
 # enum program there, in its order.
 _PROGRAMS = ("begin", "pass", "branch")
 # struct table there.
@@ -55,7 +70,9 @@ class KernelSource:
 
     ``scope``: where journeys may begin (see ``model.Scope``), or None for everywhere. ``layers``:
     which probes beside those that are always there. ``changes``: whether every hop looks at what is
-    different about the packet. What is not asked for is not compiled.
+    different about the packet. ``filter``, ``wanted``: which packets begin
+    one. ``limits``: how much is
+    followed. ``trigger``: which journeys are sent. What is not asked for is not compiled.
     Reading and stopping are for one thread.
     """
 
@@ -65,11 +82,21 @@ class KernelSource:
         layers: Collection[Layer] = DEFAULT_LAYERS,
         *,
         changes: bool = True,
+        limits: Limits = EVERYTHING,
+        trigger: Trigger | None = None,
+        filter: Filter | None = None,
+        wanted: Wanted = ANYTHING,
     ) -> None:
         self._scope = scope
+        self._limits = limits
+        self._trigger = trigger
         self._scoped: dict[tuple[int, int], bool] = {}
         self._layers = layers
+        self._positions = chosen(layers)
+        self._cpus = 0
         self._changes = changes
+        self._filter = filter
+        self._wanted = wanted
         self._bpf: Any = None
         self._stopped = False
         self._misses: Misses | None = None
@@ -90,7 +117,7 @@ class KernelSource:
         bcc = load_bcc()
         btf = Btf()
         try:
-            cpus = len(bcc.table.get_possible_cpus())
+            self._cpus = cpus = len(bcc.table.get_possible_cpus())
             symbols = addresses((*SYMBOLS, TABLE))
             defined = definitions(
                 btf,
@@ -99,6 +126,10 @@ class KernelSource:
                 scoped=self._scope is not None,
                 layers=self._layers,
                 changes=self._changes,
+                limits=self._limits,
+                trigger=self._trigger,
+                filter=self._filter,
+                wanted=self._wanted,
             )
             self._reasons = {
                 number: name.removeprefix("SKB_DROP_REASON_")
@@ -112,7 +143,12 @@ class KernelSource:
         self._bpf = compile_program(defined)
         self._load_shared()
         places = self._attach_all()
-        self._probed = frozenset(p.symbol for p in places if p.symbol and p.function not in FREES)
+        self._probed = frozenset(
+            p.symbol
+            for p in places
+            # Nobody sees that the free of a packet was missed that is not followed.
+            if p.symbol and (p.function not in FREES or self._passes_over)
+        )
         if not any(place.symbol for place in places):
             raise PrerequisiteError(
                 f"this kernel lets no probe be attached ({places[0].why_missing})",
@@ -120,6 +156,8 @@ class KernelSource:
             )
         self._bpf[b"records"].open_ring_buffer(self._keep)
         self.rescope(self._scope or {})
+        self.sample(self._limits.one_in)
+        self._count_from_here()
         self._begin(True)
         return places
 
@@ -143,6 +181,35 @@ class KernelSource:
             if self._scoped.get((netns, ifindex)) != within:
                 table[table.Key(netns << 32 | ifindex)] = table.Leaf(_WITHIN if within else _BESIDE)
         self._scoped = dict(scope)
+
+    def sample(self, one_in: int) -> None:
+        """Follow one packet in so many from now on, if ``limits`` say that it may be sampled."""
+        if self._limits.samples:
+            table = self._bpf[b"chance"]
+            table[table.Key(0)] = table.Leaf((1 << 32) // one_in)
+
+    def passed(self) -> dict[str, int]:
+        """What was asked for → packets and journeys so far that were left out for it (wire.PASSED).
+
+        A packet counts from its first sight on; one that a device beside the topology received,
+        when it comes to the topology.
+        """
+        states = [_CPU_STATE.unpack_from(state)[1:_LOSSES_AT] for state in self._cpu_states()]
+        return {name: sum(counts) for name, *counts in zip(PASSED, *states, strict=True)}
+
+    def hits(self) -> dict[str, int]:
+        """Function → how often a probe of it was hit since journeys may begin, by any packet."""
+        totals = dict.fromkeys((probe.function for probe in PROBES), 0)
+        table = self._bpf[b"hits"]
+        for cpu in range(self._cpus):
+            for position in self._positions:
+                key = table.Key(cpu * _PROBES_MAX + position)
+                totals[PROBES[position].function] += table[key].value
+        return totals
+
+    def ends(self) -> list[EndCount]:
+        """How the packets ended that were followed, also those whose records were lost."""
+        return [decode_end(bytes(k), bytes(n)) for k, n in self._bpf[b"ends"].items()]
 
     def beside(self) -> int:
         """Packets so far that a device beside the topology received and that never came to it."""
@@ -187,11 +254,12 @@ class KernelSource:
         """Loss counter → how many so far, all CPUs together.
 
         ``probe_missed`` is left out if this kernel does not tell. It is without the frees: one of
-        those that was missed is an end that was not seen, and counted as such.
+        those that was missed is an end that was not seen, and counted as such; but if packets are
+        passed over, there is nothing that notices it.
         """
         totals = dict.fromkeys(LOSSES, 0)
         for state in self._cpu_states():
-            _, *found = _CPU_STATE.unpack_from(state)
+            found = _CPU_STATE.unpack_from(state)[_LOSSES_AT:]
             for name, count in zip(LOSSES, found, strict=False):
                 totals[name] += count
             # The probes are gone, so the return of these functions will never be seen.
@@ -199,6 +267,11 @@ class KernelSource:
                 totals["clone_missed"] += sum(map(bool, found[len(LOSSES) :: 2]))
         missed = self._missed if self._stopped else self._count_missed()
         return totals if missed is None else totals | {"probe_missed": missed}
+
+    @property
+    def _passes_over(self) -> bool:
+        asked = self._filter is not None or bool(self._wanted)
+        return asked or not self._limits.takes_all
 
     def _count_missed(self) -> int | None:
         return None if self._misses is None else self._misses.of(self._probed)
@@ -297,6 +370,13 @@ class KernelSource:
                 except Exception as error:  # bcc raises bare Exceptions
                     why = (said().strip().splitlines() or [str(error)])[-1]
         return ProbePlace(probe.function, None, why)
+
+    def _count_from_here(self) -> None:
+        """Attaching takes its time, and what is attached counts already."""
+        self._bpf[b"hits"].clear()
+        table = self._bpf[b"ends"]
+        rest = END.pack(0, 0, 0, 0, END_OTHER, 0, 0)
+        table[table.Key.from_buffer_copy(rest)] = table.Leaf()
 
     def _begin(self, on: bool) -> None:
         table = self._bpf[b"tracing"]

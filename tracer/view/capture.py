@@ -7,7 +7,7 @@ reader; nothing is lost in silence.
 
 from __future__ import annotations
 
-from tracer.model import Capture, Device, Outcome, Summary, Topology
+from tracer.model import Capture, Device, Outcome, Sampling, Summary, Topology
 from tracer.view.line import Line, Span
 
 LOSSES = {
@@ -34,6 +34,10 @@ def opening(capture: Capture) -> list[Line]:
     probes = _count(len(capture.attached), "probe")
     where = f"{found} on Linux {capture.kernel} ({capture.machine}): {probes} attached"
     lines: list[Line] = [((name, "flow"), (where, ""))]
+    if capture.filter is not None:
+        lines.append(
+            (("only packets that are, when they are first seen: ", ""), (capture.filter, "flow"))
+        )
     for place in capture.missing:
         why = "" if place.why_missing is None else f": {place.why_missing}"
         lines.append((("! ", "warning"), (f"no probe on {place.function}{why}", "warning")))
@@ -53,6 +57,40 @@ def changed(before: Topology, now: Topology) -> list[Line]:
         if old != new:
             lines.append((("= ", ""), (f"{new}, was {old}", "")))
     return lines
+
+
+def sampling(now: Sampling) -> Line:
+    """Return how much is followed from now on, and why."""
+    words = f"sampling one in {now.one_in}" if now.one_in > 1 else "sampling no more"
+    if now.cpu_percent is not None:
+        words += f": this traffic took {now.cpu_percent} % of a CPU, the limit is {now.cpu_limit} %"
+    return ((words, "" if now.cpu_percent is None else "warning"),)
+
+
+def _passed_over(summary: Summary) -> list[Line]:
+    least, most = summary.sampled
+    lines: list[Line] = []
+    passed = summary.passed_over
+    if passed.get("filter"):
+        lines.append(((f"the filter refused {_count(passed['filter'], 'packet')}", ""),))
+    if most > 1:
+        one_in = f"one in {most}" if least == most else f"one in {least} to {most}"
+        count = _count(passed.get("sample", 0), "packet")
+        lines.append(((f"sampled: {one_in}, {count} passed over", ""),))
+    for name, option in (("max_rate", "--max-rate"), ("per_flow", "--per-flow")):
+        if passed.get(name):
+            lines.append(((f"{option}: {_count(passed[name], 'packet')} passed over", ""),))
+    return lines
+
+
+def _unseen(summary: Summary) -> list[Line]:
+    """What the kernel has counted, where journeys were lost on the way from there."""
+    counted = summary.counted
+    if counted is None or not summary.lost.get("ring_full"):
+        return []
+    dropped = sum(ended.packets for ended in counted.ended if ended.drop is not None)
+    words = f"counted in the kernel: {_count(counted.packets, 'packet')} ended, {dropped} by a drop"
+    return [((words, ""),)]
 
 
 def _devices(topology: Topology) -> dict[tuple[int, int], Device]:
@@ -84,9 +122,13 @@ def closing(capture: Capture, summary: Summary) -> list[Line]:
         head += [("; ", ""), ("nothing lost", "good")]
     if summary.unselected:
         head.append((f"; {summary.unselected} not selected", ""))
+    if summary.untriggered:
+        head.append((f"; {summary.untriggered} not triggered", ""))
     lines: list[Line] = [tuple(head)]
     for name, count in lost.items():
         lines.append((("! ", "bad"), (f"{name} {count}: {LOSSES.get(name, 'lost')}", "bad")))
+    lines += _passed_over(summary)
+    lines += _unseen(summary)
     if summary.beside:
         received = _count(summary.beside, "packet")
         lines.append(((f"{received} of the uplinks did not come here and are not shown", ""),))

@@ -13,7 +13,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TextIO
 
-from tracer.model import Capture, Device, Journey, Netns, Summary, Topology, TopologyChange
+from tracer.model import (
+    Capture,
+    Device,
+    Journey,
+    Netns,
+    Sampling,
+    Summary,
+    Topology,
+    TopologyChange,
+)
 from tracer.view.journey import NARROWEST, render
 from tracer.view.line import Line, trimmed
 from tracer.view.look import NETNS_STYLES, Look
@@ -59,6 +68,9 @@ class LineView:
             capture = replace(self._look.capture, topology=change.topology)
             self._look = replace(self._look, capture=capture)
         self._see_all(change.topology)
+
+    def sampling(self, now: Sampling) -> None:
+        """Nothing is written."""
 
     def journeys(self, batch: Sequence[Journey]) -> None:
         """Write one block each, all in one go, and flush."""
