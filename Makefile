@@ -19,9 +19,9 @@ demo: ## trace docker0 here, or in a guest if this kernel cannot; ARGS='-c 12', 
 	@tests/setup trace guest
 	@KERNEL=$(KERNEL) demo/run $(ARGS)
 
-test: ## everything: lint, unit, harness, the kernel tests on four kernels; HOST=1: on this host
+test: ## lint, unit, harness, the kernel tests on four kernels; ALL=1: each on each; HOST=1: on this host
 	@tests/setup trace guest test lint
-	@$(PYTHON) -m tests.vm.suite $(if $(HOST),--host)
+	@$(PYTHON) -m tests.vm.suite $(if $(HOST),--host) $(if $(ALL),--all)
 
 unit: ## the unit tests alone; ARGS='-k wire'
 	@tests/setup test

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.bench import bulk
+from tests.bench import bulk, following
 from tests.vm import KERNELS, Guest, GuestLost
 from tests.vm.peer import PWRU, PeerError
 
@@ -29,6 +29,9 @@ def main() -> int:
     parser.add_argument("--kernel", choices=KERNELS, default="6.1")
     parser.add_argument("--peer", choices=["pwru"], help="compare with it; fetches its package")
     parser.add_argument("--bulk", type=int, metavar="S", help="bulk TCP for S seconds instead")
+    parser.add_argument(
+        "--following", action="store_true", help="what following the topology costs instead"
+    )
     options = parser.parse_args()
     env = {}
     try:
@@ -38,6 +41,8 @@ def main() -> int:
             command = [sys.executable, "-m", "tests.bench.guest"]
             if options.bulk:
                 command = [sys.executable, "-m", "tests.bench.bulk", f"-t {options.bulk}"]
+            if options.following:
+                command = [sys.executable, "-m", "tests.bench.following"]
             status = Guest(options.kernel).run(command, out=Path(folder), env=env)
             if status:
                 print(f"bench: the measurements ended with status {status}", file=sys.stderr)
@@ -48,6 +53,9 @@ def main() -> int:
                     for name in bulk.RUNS
                     for row in bulk.rows(name, bulk.figures_of(Path(folder, name)))
                 )
+            if options.following:
+                runs = json.loads(Path(folder, "following.json").read_text())
+                return tell(following.rows(runs))
             figures = json.loads(Path(folder, "bench.json").read_text())
     except (PeerError, GuestLost) as error:
         print(f"bench: {error}", file=sys.stderr)

@@ -20,7 +20,7 @@ import pytest
 
 from tracer.export.trace_reader import TraceReader
 from tracer.kernel.host import checks
-from tracer.model import Capture, Journey, Summary, TopologyChange
+from tracer.model import Capture, Journey, Sampling, Summary, TopologyChange
 
 HOUSE = Path(__file__).parents[2]
 C1, C2 = "skbtrace-c1", "skbtrace-c2"
@@ -148,6 +148,7 @@ class Trace:
             assert reader.summary is not None
             self.summary: Summary = reader.summary
             self.changes: list[TopologyChange] = reader.changes
+            self.samplings: list[Sampling] = reader.samplings
         self.path = path
 
     def of(self, proto: str, src: str | None = None, **flow: object) -> list[Journey]:

@@ -12,14 +12,14 @@ from tests.bench import bulk
 from tests.kernel.conftest import TRIES
 from tracer.model import Outcome
 
-pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("lab")]
+pytestmark = [pytest.mark.kernel, pytest.mark.once, pytest.mark.usefixtures("lab")]
 
 MISSED = {"probe_missed", "hop_missing"}
 """An interrupt in the middle of a probe hides what it does; the kernel counts those hits. Then it
 is tried again, and if that happens every time, they are what may be missing."""
 SEGMENTS_MAX = 65536 // bulk.MSS + 1
 """In one packet, which one hit may hide."""
-AMOUNT = {"defaults": "-n 40M", "offloads-off": "-n 5M"}  # some 3 s in a guest
+AMOUNT = {"defaults": "-n 20M", "offloads-off": "-n 3M"}  # some 3 s in a guest
 
 
 @pytest.fixture(scope="module", params=bulk.RUNS)

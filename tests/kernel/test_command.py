@@ -16,7 +16,7 @@ import pytest
 
 from tests.kernel.conftest import HOUSE, TIMEOUT_S, Trace, sh, skbtrace, start_skbtrace
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.once]
 
 KPROBES = Path("/sys/kernel/debug/kprobes/list")
 
@@ -267,6 +267,91 @@ def test_the_output_belongs_to_the_user_behind_sudo(tmp_path: Path) -> None:
         env=os.environ | {"SUDO_UID": "12345", "SUDO_GID": "12345"},
     )
     assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12345)
+
+
+@pytest.fixture
+def somebody(tmp_path: Path) -> Path:
+    """A script that runs skbtrace where a user ``somebody`` (12345) is in three groups."""
+    passwd, group, script = tmp_path / "passwd", tmp_path / "group", tmp_path / "run"
+    home, shell = "/home/somebody", "/bin/dash"
+    passwd.write_text(f"{Path('/etc/passwd').read_text()}somebody:x:12345:12345::{home}:{shell}\n")
+    group.write_text(
+        f"{Path('/etc/group').read_text()}somebody:x:12345:\nsea:x:12346:somebody\n"
+        "river:x:12347:root,somebody\nlake:x:12348:root\n"
+    )
+    script.write_text(
+        f"mount --bind {passwd} /etc/passwd; mount --bind {group} /etc/group\n"
+        f'exec {sys.executable} -m tracer --topology docker0 "$@"\n'
+    )
+    return script
+
+
+def as_somebody(script: Path, *args: str) -> subprocess.Popen[str]:
+    """Start skbtrace with what sudo sets when ``somebody`` types it."""
+    sudo = {"SUDO_UID": "12345", "SUDO_GID": "12345", "SUDO_USER": "somebody"}
+    of_root = {"HOME": "/root", "USER": "root", "LOGNAME": "root", "SHELL": "/bin/bash"}
+    return subprocess.Popen(
+        ["unshare", "-m", "sh", "-e", script, *args],
+        env=os.environ | sudo | of_root | {"SUDO_COMMAND": "skbtrace", "KEPT": "this"},
+        cwd=HOUSE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_behind_sudo_the_command_is_the_user_s(somebody: Path) -> None:
+    told = (
+        "cd /; grep -E '^(Uid|Gid|Groups|CapEff):' /proc/self/status;"
+        "env | grep -E '^(HOME|USER|LOGNAME|SHELL|KEPT|SUDO_)' | sort; ip link set lo down"
+    )
+    status, out, err = wait(as_somebody(somebody, "-q", "--", "sh", "-c", told))
+    assert status == 2, err  # what ip ends with when it is not permitted
+    assert "Operation not permitted" in err
+    assert [line.split() for line in out.splitlines()] == [
+        ["Uid:", *["12345"] * 4],
+        ["Gid:", *["12345"] * 4],
+        ["Groups:", "12345", "12346", "12347"],
+        ["CapEff:", "0" * 16],
+        ["HOME=/home/somebody"],
+        ["KEPT=this"],
+        ["LOGNAME=somebody"],
+        ["SHELL=/bin/dash"],
+        ["USER=somebody"],
+    ]
+    assert left_behind() == []
+
+
+def test_without_sudo_the_command_is_root_s() -> None:
+    done = skbtrace("--topology", "docker0", "-q", "--", "sh", "-c", "id -u; echo $HOME")
+    assert done.stdout.splitlines() == ["0", os.environ["HOME"]]
+
+
+@pytest.mark.parametrize("everybody", [True, False])
+def test_a_signal_ends_the_command_of_the_user(everybody: bool, somebody: Path) -> None:
+    """As Ctrl-C does, which goes to all of them, and as ``kill`` does."""
+    ready = "echo $$; exec sleep 600"
+    process = as_somebody(somebody, "-q", "--", "sh", "-c", ready)
+    assert process.stdout is not None
+    command = int(process.stdout.readline())
+    if everybody:
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.terminate()
+    status, _, err = wait(process)
+    assert status == 128 + (signal.SIGINT if everybody else signal.SIGTERM), err
+    assert not Path(f"/proc/{command}").exists()
+    assert left_behind() == []
+
+
+def test_what_the_user_may_not_run_is_not_started(somebody: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.write_text("#!/bin/sh\n")
+    own.chmod(0o700)
+    status, _, err = wait(as_somebody(somebody, "-q", "--", str(own)))
+    assert status == 125
+    assert err == f"skbtrace: cannot start {own}: Permission denied\n"
 
 
 def test_doctor_finds_this_kernel_fit() -> None:

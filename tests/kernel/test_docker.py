@@ -19,8 +19,12 @@ from typing import Any
 import pytest
 
 from tests.kernel.conftest import FOR_ENGINES, HOUSE, TIMEOUT_S, Trace, path_of, skbtrace
+from tests.kernel.host import AS_DOCKER, effects, exit_code, forked, inside, neighbours, run
 from tests.vm.peer import DOCKER
 from tracer.model import Journey, Outcome
+from tracer.topology import netns
+from tracer.topology.build import standing
+from tracer.topology.spec import LABS
 
 pytestmark = [
     pytest.mark.kernel,
@@ -201,6 +205,29 @@ def test_topo_knows_what_docker_rewrites(engine: Engine) -> None:
     assert f"NAT  tcp :{at} → {server}\n" in drawn
     assert f"NAT  {subnet} → masquerade\n" in drawn
     assert "not forwarded" not in drawn
+
+
+def test_the_lab_forwards_and_translates_as_docker_does(engine: Engine) -> None:
+    lab = LABS["docker0"]
+    c1, c2 = lab.talks[0]
+
+    def as_the_lab_does() -> None:
+        netns._libc("unshare", netns._CLONE_NEWNET)  # a host without Docker
+        run("ip", "link", "set", "lo", "up")
+        run("sysctl", "-qw", "net.ipv4.ip_forward=0")
+        with standing(lab) as built, neighbours():
+            assert built
+            assert effects(inside(c1.netns), c1.ip, c2.ip) == AS_DOCKER
+
+    with neighbours():
+        web, db = engine.address("web"), engine.address("db")
+        docker = ("env", f"PATH={engine._environment['PATH']}", "docker", "exec", "web")
+        assert effects(docker, web, db) == AS_DOCKER
+    assert exit_code(forked(as_the_lab_does)) == 0
+    saved = run("iptables-save", "-t", "nat")
+    assert "-s 172.17.0.0/16 ! -o docker0 -j MASQUERADE" in saved
+    assert lab.router is not None
+    assert 'ip saddr 172.17.0.0/16 oifname != "docker0" counter masquerade' in lab.router.chains
 
 
 def test_a_network_of_the_users_own(engine: Engine, tmp_path: Path) -> None:

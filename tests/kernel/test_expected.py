@@ -17,7 +17,7 @@ from tracer.expected import missing
 from tracer.model import Journey, Outcome
 from tracer.way import FUNCTIONS, End, expected_path
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.once]
 
 
 @dataclass(frozen=True)

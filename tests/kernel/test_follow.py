@@ -12,7 +12,7 @@ import pytest
 from tests.kernel.conftest import C1, C1_IP, Trace, path_of, sh, skbtrace
 from tracer.model import Device, Journey
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.once]
 
 BRIDGE, GATEWAY = "br-follow", "10.99.0.1"
 SETTLED_S = 4

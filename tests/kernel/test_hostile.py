@@ -23,7 +23,7 @@ from tests.kernel.host import run
 from tracer.text import printable
 from tracer.topology import netns
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.once]
 
 BRIDGE = b"br\x1b[31m\xe2\x80\xae[red]"
 PORTS = (b"\xff\xc2\x9b31m\x07[b]v", b"{0}\x1b]0;t\x07\xe2\x81\xa7")

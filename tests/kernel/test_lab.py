@@ -22,11 +22,17 @@ import pytest
 from click.testing import CliRunner
 
 from tests.kernel.host import (
+    AS_DOCKER,
+    OUTSIDE,
+    answered,
     at_step,
+    effects,
     exit_code,
     forked,
     held,
+    inside,
     kill_itself,
+    neighbours,
     open_files,
     run,
     snapshot,
@@ -61,6 +67,8 @@ def untouched() -> dict[str, str]:
     run("ip", "netns", "del", "first")
     if status(LAB).state is not State.DOWN:
         pytest.skip("there is a docker0 on this host: it is left alone")
+    with standing(LAB):  # the kernel's modules stay, with the settings they bring
+        pass
     return snapshot()
 
 
@@ -151,6 +159,7 @@ def test_the_lab_is_what_docker_makes() -> None:
             assert "default via 172.17.0.1 dev eth0" in run(*inside, "route")
 
 
+@pytest.mark.once
 def test_a_standing_lab_is_silent() -> None:
     with standing(LAB), arp_tap(C2) as tap:
         # The kernel's own chatter, if any, comes with the first second of a device.
@@ -159,6 +168,7 @@ def test_a_standing_lab_is_silent() -> None:
         assert interface_packets("vethc2") == (0, 0)
 
 
+@pytest.mark.once
 def test_it_works_while_an_event_loop_runs() -> None:
     async def everything() -> Topology:
         with standing(LAB):
@@ -167,6 +177,7 @@ def test_it_works_while_an_event_loop_runs() -> None:
     assert len(asyncio.run(everything()).ends) == 2
 
 
+@pytest.mark.once
 def test_a_lab_that_was_put_up_stays_when_a_tracer_uses_it() -> None:
     up(LAB)
     with standing(LAB) as built:
@@ -175,6 +186,7 @@ def test_a_lab_that_was_put_up_stays_when_a_tracer_uses_it() -> None:
     down(LAB)
 
 
+@pytest.mark.once
 def test_a_broken_lab_is_told_and_mended() -> None:
     up(LAB)
     run("ip", "link", "del", "vethc2")
@@ -184,19 +196,25 @@ def test_a_broken_lab_is_told_and_mended() -> None:
     down(LAB)
 
 
+@pytest.mark.once
 def test_a_lab_whose_record_is_lost_is_still_ours() -> None:
     up(LAB)
     record.erase(LAB.name)
     assert not up(LAB)
     assert down(LAB)
+    # What the host's settings were stood nowhere else. Here they are those of a fresh kernel.
+    assert forwards() == "1\n"
+    run("sysctl", "-qw", "net.ipv4.ip_forward=0")
 
 
+@pytest.mark.once
 def test_an_error_inside_takes_the_lab_down() -> None:
     with pytest.raises(ZeroDivisionError), standing(LAB):
         raise ZeroDivisionError
     assert status(LAB).state is State.DOWN
 
 
+@pytest.mark.once
 def test_an_error_while_building_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -207,6 +225,7 @@ def test_an_error_while_building_leaves_nothing(monkeypatch: pytest.MonkeyPatch)
     assert status(LAB).state is State.DOWN
 
 
+@pytest.mark.once
 def test_the_command_line_says_what_to_do_next() -> None:
     def says(*arguments: str) -> str:
         return CliRunner().invoke(lab_command, arguments, catch_exceptions=False).output
@@ -222,9 +241,130 @@ def test_the_command_line_says_what_to_do_next() -> None:
     assert says("down") == "there was no lab docker0\n"
 
 
+# -- what the host forwards ------------------------------------------------------------------
+
+CONF = Path("/proc/sys/net/ipv4/conf")
+
+
+def forwards() -> str:
+    return Path("/proc/sys/net/ipv4/ip_forward").read_text()
+
+
+def counted(words: str) -> int:
+    """How many packets the one rule of the lab with these words counted."""
+    (rule,) = (line for line in run("nft", "list", "ruleset").splitlines() if words in line)
+    return int(rule.partition("packets ")[2].split()[0])
+
+
+def test_containers_reach_what_the_host_reaches_and_are_reached_by_nobody() -> None:
+    with standing(LAB), neighbours():
+        assert effects(inside(C1.netns), C1.ip, C2.ip) == AS_DOCKER
+        assert counted("masquerade") == 1
+        assert counted('oifname "docker0" ct state') >= 1  # a bridge may ask, too
+        assert counted('oifname "docker0" counter') == 1
+    assert forwards() == "0\n"
+
+
+BRIDGES_ASK = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+
+
+def test_where_a_bridge_asks_ipv4_what_it_forwards_passes(clean_up: ExitStack) -> None:
+    if not BRIDGES_ASK.exists():
+        run("modprobe", "br_netfilter")
+        clean_up.callback(run, "modprobe", "-r", "br_netfilter")
+    clean_up.callback(BRIDGES_ASK.write_text, BRIDGES_ASK.read_text())
+    BRIDGES_ASK.write_text("1")
+    with standing(LAB):
+        assert answered(inside(C1.netns), C2.ip)
+        assert counted('iifname "docker0" counter') >= 1
+        run("ip", "link", "add", "br7", "type", "bridge")
+        clean_up.callback(run, "ip", "link", "del", "br7")
+        for name in "left", "right":
+            run("ip", "netns", "add", name)
+            clean_up.callback(run, "ip", "netns", "del", name)
+            run(*f"ip link add {name} master br7 up type veth peer name eth0 netns {name}".split())
+            clean_up.callback(run, "ip", "link", "del", name)
+            run("ip", "-n", name, "link", "set", "eth0", "up")
+        run("ip", "-n", "left", "addr", "add", "10.7.0.1/24", "dev", "eth0")
+        run("ip", "-n", "right", "addr", "add", "10.7.0.2/24", "dev", "eth0")
+        run("ip", "link", "set", "br7", "up")
+        assert answered(inside("left"), "10.7.0.2")
+        assert counted('iifkind "bridge"') >= 1
+
+
+@pytest.mark.once
+def test_a_host_that_forwards_goes_on_as_before() -> None:
+    run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.accept_redirects=1")
+    try:
+        with neighbours():
+            before = snapshot()
+            with standing(LAB):
+                now = snapshot()
+                assert not {n for n in before if n.startswith("/proc/sys") and now[n] != before[n]}
+                # But for what is not the lab's, which goes on.
+                seen = effects(inside(C1.netns), C1.ip, C2.ip)
+                assert seen == {**AS_DOCKER, "from cable to cable": True}
+            assert snapshot() == before
+    finally:
+        run("sysctl", "-qw", "net.ipv4.ip_forward=0")
+
+
+@pytest.mark.once
+def test_what_the_hosts_rules_drop_is_dropped() -> None:
+    """An accept of the lab's own table is not the last word; the bridge asks nobody."""
+    asked = BRIDGES_ASK.read_text() if BRIDGES_ASK.exists() else None
+    if asked is not None:
+        BRIDGES_ASK.write_text("0")
+    run("nft", "table ip wall { chain f { type filter hook forward priority 0; policy drop; }; }")
+    try:
+        with neighbours():
+            before = snapshot()
+            with standing(LAB):
+                assert not answered(inside(C1.netns), OUTSIDE)
+                assert answered(inside(C1.netns), C2.ip)
+                assert answered(inside(C1.netns), "172.17.0.1")
+            assert snapshot() == before
+    finally:
+        run("nft", "delete", "table", "ip", "wall")
+        if asked is not None:
+            BRIDGES_ASK.write_text(asked)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_every_setting_of_forwarding_is_put_back(killed: bool, clean_up: ExitStack) -> None:
+    for name in "one", "two":
+        run("ip", "link", "add", name, "type", "bridge")
+        clean_up.callback(run, "ip", "link", "del", name)
+    odd = {"one/forwarding": "1", "default/forwarding": "1", "all/accept_redirects": "0"}
+    for name, value in odd.items():
+        clean_up.callback((CONF / name).write_text, (CONF / name).read_text())
+        (CONF / name).write_text(value)
+    before = snapshot()
+    with held(LAB) as pid:
+        assert {(CONF / name / "forwarding").read_text() for name in ("one", "two", "all")} == {
+            "1\n"
+        }
+        os.kill(pid, signal.SIGKILL if killed else signal.SIGTERM)
+        exit_code(pid)
+    if killed:
+        assert snapshot() != before
+        down(LAB)
+    assert snapshot() == before
+
+
+@pytest.mark.once
+def test_a_device_that_came_meanwhile_forwards_as_later_ones_do(clean_up: ExitStack) -> None:
+    with standing(LAB):
+        run("ip", "link", "add", "late", "type", "bridge")
+        clean_up.callback(run, "ip", "link", "del", "late")
+        assert (CONF / "late/forwarding").read_text() == "1\n"
+    assert (CONF / "late/forwarding").read_text() == "0\n"
+
+
 # -- what is not ours ------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("device", "how"),
     [
@@ -243,6 +383,7 @@ def test_a_device_of_somebody_else_is_refused_and_untouched(device: str, how: li
     run("ip", "link", "del", device)
 
 
+@pytest.mark.once
 def test_a_port_gives_way_to_a_device_of_its_name(clean_up: ExitStack) -> None:
     run("ip", "link", "add", "vethc2", "type", "veth", "peer", "name", "other")
     clean_up.callback(run, "ip", "link", "del", "vethc2")
@@ -267,6 +408,7 @@ def test_a_port_gives_way_to_a_device_of_its_name(clean_up: ExitStack) -> None:
     assert snapshot() == before
 
 
+@pytest.mark.once
 def test_a_port_for_which_there_is_no_name_left_is_refused(clean_up: ExitStack) -> None:
     for name in ("vethc2", "skbt-vethc2"):
         run("ip", "link", "add", name, "type", "bridge")
@@ -278,6 +420,7 @@ def test_a_port_for_which_there_is_no_name_left_is_refused(clean_up: ExitStack) 
     assert snapshot() == before
 
 
+@pytest.mark.once
 def test_a_bridge_of_somebody_else_is_used_and_untouched() -> None:
     run("ip", "link", "add", "docker0", "type", "bridge")
     before = snapshot()
@@ -289,6 +432,7 @@ def test_a_bridge_of_somebody_else_is_used_and_untouched() -> None:
     run("ip", "link", "del", "docker0")
 
 
+@pytest.mark.once
 def test_an_address_of_somebody_else_is_refused() -> None:
     run("ip", "link", "add", "office", "type", "bridge")
     run("ip", "addr", "add", "172.17.9.9/16", "dev", "office")
@@ -301,6 +445,7 @@ def test_an_address_of_somebody_else_is_refused() -> None:
 # -- interrupted and killed ------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("step", [1, 40])
 def test_a_signal_while_building_leaves_nothing(number: signal.Signals, step: int) -> None:
@@ -316,6 +461,7 @@ def test_a_signal_while_building_leaves_nothing(number: signal.Signals, step: in
     assert status(LAB).state is State.DOWN
 
 
+@pytest.mark.once
 def test_a_signal_whose_handler_returns_still_stops_the_building() -> None:
     def build_interrupted() -> None:
         signal.signal(signal.SIGTERM, lambda number, frame: None)
@@ -327,6 +473,7 @@ def test_a_signal_whose_handler_returns_still_stops_the_building() -> None:
     assert status(LAB).state is State.DOWN
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_it_stands_takes_it_down(number: signal.Signals) -> None:
     with held(LAB) as pid:
@@ -336,6 +483,7 @@ def test_a_signal_while_it_stands_takes_it_down(number: signal.Signals) -> None:
     assert status(LAB).state is State.DOWN
 
 
+@pytest.mark.once
 def test_what_a_killed_owner_left_is_removed_at_the_next_start() -> None:
     with held(LAB) as pid:
         os.kill(pid, signal.SIGKILL)
@@ -347,6 +495,7 @@ def test_what_a_killed_owner_left_is_removed_at_the_next_start() -> None:
     assert status(LAB).state is State.DOWN
 
 
+@pytest.mark.once
 def test_a_lab_that_is_kept_by_a_running_tracer_is_left_to_it() -> None:
     with held(LAB) as pid:
         for act in (up, down):
@@ -390,6 +539,7 @@ def test_killed_at_any_step_the_next_start_cleans_up(act: Callable[..., bool]) -
     down(LAB)
 
 
+@pytest.mark.once
 def test_two_starts_at_once_build_one_lab() -> None:
     said, say = os.pipe()
     go, start = os.pipe()
@@ -439,6 +589,7 @@ def test_the_lab_is_discovered_and_named() -> None:
     assert sum((scope(topology) or {}).values()) == 7
 
 
+@pytest.mark.once
 def test_there_is_no_such_bridge() -> None:
     with pytest.raises(TopologyError, match="there is no bridge nosuch") as caught:
         discover("nosuch", Names())
@@ -450,6 +601,7 @@ def test_there_is_no_such_bridge() -> None:
         discover("lo", Names())
 
 
+@pytest.mark.once
 def test_a_container_without_a_name_is_named_by_its_first_process(clean_up: ExitStack) -> None:
     pid = clean_up.enter_context(process_with_own_netns("web\x1b[31m"))
     run("ip", "link", "add", "br7", "type", "bridge")
@@ -463,6 +615,7 @@ def test_a_container_without_a_name_is_named_by_its_first_process(clean_up: Exit
     assert (end.netns.name, end.ifname) == (f"web\\x1b[31m:{pid}", "eth0")
 
 
+@pytest.mark.once
 def test_a_veth_pair_whose_ends_are_both_here(clean_up: ExitStack) -> None:
     run("ip", "link", "add", "br7", "type", "bridge")
     clean_up.callback(run, "ip", "link", "del", "br7")
@@ -472,6 +625,7 @@ def test_a_veth_pair_whose_ends_are_both_here(clean_up: ExitStack) -> None:
     assert (end.netns.name, end.ifname) == ("host", "end7")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("raw", "shown"),
     [
@@ -490,6 +644,7 @@ def test_a_hostile_device_name_is_made_safe(raw: bytes, shown: str, clean_up: Ex
     assert discover(os.fsdecode(raw), names).name == shown
 
 
+@pytest.mark.once
 def test_a_device_name_that_is_not_utf_8(clean_up: ExitStack) -> None:
     run("ip", "link", "add", b"v\xff\xfex", "type", "bridge")
     clean_up.callback(run, "ip", "link", "del", b"v\xff\xfex")
@@ -501,6 +656,7 @@ def test_a_device_name_that_is_not_utf_8(clean_up: ExitStack) -> None:
     assert down(LAB)
 
 
+@pytest.mark.once
 def test_docker_and_ip_netns_names(clean_up: ExitStack) -> None:
     run("ip", "netns", "add", "mine")
     clean_up.callback(run, "ip", "netns", "del", "mine")
@@ -522,6 +678,7 @@ def test_docker_and_ip_netns_names(clean_up: ExitStack) -> None:
 CONTAINER = "ab" * 32
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("group", "name"),
     [
@@ -542,6 +699,7 @@ def test_a_namespace_is_called_by_its_processs_control_group(
         assert Names().netns(netns.inum(f"/proc/{pid}/ns/net")).name == name
 
 
+@pytest.mark.once
 def test_the_pause_container_gives_its_pod_no_name(clean_up: ExitStack) -> None:
     with process_with_own_netns("pause") as pid:
         inum = netns.inum(f"/proc/{pid}/ns/net")
@@ -555,6 +713,7 @@ def test_the_pause_container_gives_its_pod_no_name(clean_up: ExitStack) -> None:
         assert Names().netns(inum).name == f"sleep:{inner.pid}"
 
 
+@pytest.mark.once
 def test_names_outlive_what_they_name_and_unknown_ones_cost_little() -> None:
     names = Names()
     with process_with_own_netns("web") as pid:
@@ -574,6 +733,7 @@ def test_names_outlive_what_they_name_and_unknown_ones_cost_little() -> None:
 # -- traffic ---------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 def test_traffic_is_echo_udp_tcp_and_arp() -> None:
     rounds = 3
     with standing(LAB), arp_tap(C2) as tap:
@@ -599,6 +759,7 @@ def test_traffic_is_echo_udp_tcp_and_arp() -> None:
         assert requests >= rounds
 
 
+@pytest.mark.once
 def test_traffic_stops_at_once_and_can_be_stopped_twice() -> None:
     with standing(LAB), arp_tap(C2) as tap:
         traffic = Traffic(LAB, pause_s=3600)
@@ -609,6 +770,7 @@ def test_traffic_stops_at_once_and_can_be_stopped_twice() -> None:
         assert traffic.failure is None
 
 
+@pytest.mark.once
 def test_traffic_does_not_outlive_a_killed_tracer() -> None:
     with standing(LAB), arp_tap(C2) as tap:
         told, tell = os.pipe()
@@ -629,6 +791,7 @@ def test_traffic_does_not_outlive_a_killed_tracer() -> None:
             os.close(end)
 
 
+@pytest.mark.once
 def test_traffic_that_is_not_answered_goes_on_and_says_so() -> None:
     with standing(LAB):
         run("ip", "link", "set", "vethc2", "down")
@@ -638,6 +801,7 @@ def test_traffic_that_is_not_answered_goes_on_and_says_so() -> None:
             traffic.wait(LIMIT_S)
 
 
+@pytest.mark.once
 def test_traffic_without_its_lab_says_why_it_ended() -> None:
     traffic = Traffic(LAB)
     traffic.start()

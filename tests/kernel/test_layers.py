@@ -10,7 +10,7 @@ import pytest
 from tests.kernel.conftest import KERNEL, Trace, sh, skbtrace
 from tracer.probes import LAYERS, PROBES, Attach, chosen
 
-pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("lab")]
+pytestmark = [pytest.mark.kernel, pytest.mark.once, pytest.mark.usefixtures("lab")]
 
 KPROBES = Path("/sys/kernel/debug/kprobes/list")
 

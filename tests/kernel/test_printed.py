@@ -21,7 +21,7 @@ from tracer.topology.build import down
 from tracer.topology.spec import LABS, Interface, Lab
 from tracer.topology.state import State, status
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.once]
 
 
 @pytest.fixture(autouse=True)

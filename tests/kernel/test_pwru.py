@@ -27,7 +27,7 @@ from tests.vm import peer
 from tracer.model import Journey
 from tracer.probes import FREES, LAYERS, PROBES, Attach, Skb, chosen
 
-pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("lab")]
+pytestmark = [pytest.mark.kernel, pytest.mark.once, pytest.mark.usefixtures("lab")]
 
 FUNCTIONS = dict.fromkeys(
     probe.function

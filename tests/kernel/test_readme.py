@@ -19,7 +19,7 @@ import pytest
 
 from tests.kernel.conftest import HOUSE, IN_A_GUEST, TIMEOUT_S
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.once]
 
 PAGES = (
     "README.md",

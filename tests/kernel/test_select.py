@@ -11,7 +11,7 @@ from tests.kernel.conftest import C1, C1_IP, C2, C2_IP, Trace, path_of, skbtrace
 from tracer.model import Journey, Outcome
 from tracer.topology import netns
 
-pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("lab")]
+pytestmark = [pytest.mark.kernel, pytest.mark.once, pytest.mark.usefixtures("lab")]
 
 PINGS = 7
 LOST = 3
