@@ -14,8 +14,9 @@
  * From the command line come SKBTRACE_CPUS, SKBTRACE_LIVE, SKBTRACE_RING_PAGES,
  * SKBTRACE_KFREE_ARGS, all OFF_*, and, if it was asked for: SKBTRACE_SCOPED (only some devices
  * may start a journey), SKBTRACE_CHANGES (note what is different at each hop),
- * SKBTRACE_NETFILTER; SKBTRACE_FILTER (see filter.h), SKBTRACE_SAMPLE, SKBTRACE_MAX_RATE_NS, SKBTRACE_PER_FLOW_NS (not every packet is
- * followed: SKBTRACE_PASSES_OVER), SKBTRACE_TRIGGER_NS (not every journey is sent).
+ * SKBTRACE_NETFILTER; SKBTRACE_FILTER and what is_wanted() looks at (see filter.h),
+ * SKBTRACE_SAMPLE, SKBTRACE_MAX_RATE_NS, SKBTRACE_PER_FLOW_NS (not every packet is followed:
+ * SKBTRACE_PASSES_OVER), SKBTRACE_TRIGGER_NS (not every journey is sent).
  */
 #include "record.h"
 #include "skb.h"
@@ -163,14 +164,6 @@ struct table {
 BPF_HASH(tables, struct table_key, struct table, 4096);
 #endif
 
-/* What was compiled before needs the maps alone: tracer/kernel/compiled.py. */
-#ifdef SKBTRACE_MAPS_ALONE
-int skbtrace_nothing(void *ctx)
-{
-	return 0;
-}
-#else
-
 static __always_inline struct cpu_state *state_of(enum context context)
 {
 	__u32 key = context;
@@ -184,13 +177,13 @@ static __always_inline void count_lost(enum lost what)
 		__sync_fetch_and_add(&cpu->lost[what], 1);
 }
 
-/* A tracepoint has a row of its own, and kprobes do not nest: an addition is enough. */
+/* A tracepoint may be hit in an interrupt in the middle of itself. */
 static __always_inline void count_hit(__u32 probe)
 {
 	__u32 cell = bpf_get_smp_processor_id() * PROBES_MAX + probe;
 	__u64 *count = hits.lookup(&cell);
 	if (count)
-		*count += 1;
+		__sync_fetch_and_add(count, 1);
 }
 
 static __always_inline void count_end(struct live *p, __u32 netns, __u32 ifindex)
@@ -1286,4 +1279,3 @@ static __always_inline void sent_skb(struct bpf_raw_tracepoint_args *ctx, __u32 
 	}
 #define attach_point(n, attach, handler, skb, final) attach##_point(n, handler, skb, final)
 SKBTRACE_PROBES(attach_point)
-#endif /* SKBTRACE_MAPS_ALONE */

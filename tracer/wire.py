@@ -72,7 +72,7 @@ the last counts journeys that it did not send, the others packets that it did no
 """
 
 END = struct.Struct("=QIIIBBBx")
-_END_COUNT = struct.Struct("=QQ")
+END_COUNT = struct.Struct("=QQ")
 END_OTHER = 0xFF
 """``probe`` of the ends for which the kernel program has had no room."""
 
@@ -148,7 +148,7 @@ class EndCount(NamedTuple):
 def decode_end(key: bytes, count: bytes) -> EndCount:
     """What an entry of the map ``ends`` says."""
     at, reason, netns, ifindex, probe, branch, dropped = END.unpack(key)
-    packets, octets = _END_COUNT.unpack(count)
+    packets, octets = END_COUNT.unpack(count)
     return EndCount(at, reason, netns, ifindex, probe, bool(branch), bool(dropped), packets, octets)
 
 

@@ -12,7 +12,7 @@ import pytest
 from tracer.errors import SkbtraceError
 from tracer.kernel.btf import Btf
 from tracer.kernel.misses import TABLE, Misses
-from tracer.kernel.symbols import addresses
+from tracer.kernel.symbols import Symbols
 
 pytestmark = pytest.mark.kernel
 
@@ -58,7 +58,7 @@ def missed() -> int:
 def test_hits_inside_another_probe_are_counted_from_now_on(nested: None) -> None:
     os.getpgid(0)
     btf = Btf()
-    misses = Misses(btf, addresses([TABLE])[TABLE])
+    misses = Misses(btf, Symbols().addresses([TABLE])[TABLE])
     before = missed()
     try:
         assert misses.of({INNER}) == 0

@@ -6,8 +6,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tracer.kernel.program import SOURCE
-from tracer.kernel.symbols import Symbols, plain, variants
+import pytest
+
+from tracer.kernel.compiler import SOURCE
+from tracer.kernel.symbols import Symbols, plain
 from tracer.probes import MISSION, PROBES, Handler, Skb
 
 KALLSYMS = """\
@@ -18,33 +20,47 @@ ffffffff81a00300 T veth_xmit\t[veth]
 ffffffff81a00400 d br_forward
 ffffffff81a00500 T br_forward_finish\t[bridge]
 ffffffff81a00600 T __netif_receive_skb_core_list
+ffffffff81a00700 t br_flood.constprop.0
+ffffffff81a00800 t br_flood.isra.0
+ffffffff81a00900 t br_flood
 """
 
 
-def test_a_function_is_found_under_its_suffix_and_never_as_cold() -> None:
-    text = KALLSYMS.encode()
-    assert variants("__netif_receive_skb_core", text) == ["__netif_receive_skb_core.constprop.0"]
-    assert variants("ip_rcv_finish_core", text) == ["ip_rcv_finish_core.isra.0"]
-    assert variants("veth_xmit", text) == ["veth_xmit"]
-
-
-def test_data_and_longer_names_are_no_functions_of_that_name() -> None:
-    assert variants("br_forward", KALLSYMS.encode()) == []
-
-
-def test_an_address_is_in_the_function_before_it(tmp_path: Path) -> None:
+@pytest.fixture
+def symbols(tmp_path: Path) -> Symbols:
     path = tmp_path / "kallsyms"
     path.write_text(KALLSYMS)
-    symbols = Symbols(path)
-    assert symbols.at(0xFFFFFFFF81A00010) == ("__netif_receive_skb_core", 16)
-    assert symbols.at(0xFFFFFFFF81A00300) == ("veth_xmit", 0)
-    assert symbols.at(0x10) is None
+    return Symbols(path)
 
 
-def test_kallsyms_that_hides_its_addresses_names_nothing(tmp_path: Path) -> None:
+def test_a_function_is_found_under_its_suffix_and_never_as_cold(symbols: Symbols) -> None:
+    assert symbols.variants("__netif_receive_skb_core") == ["__netif_receive_skb_core.constprop.0"]
+    assert symbols.variants("ip_rcv_finish_core") == ["ip_rcv_finish_core.isra.0"]
+    assert symbols.variants("veth_xmit") == ["veth_xmit"]
+
+
+def test_its_own_name_comes_before_its_clones(symbols: Symbols) -> None:
+    assert symbols.variants("br_flood") == ["br_flood", "br_flood.isra.0", "br_flood.constprop.0"]
+
+
+def test_data_and_longer_names_are_no_functions_of_that_name(symbols: Symbols) -> None:
+    assert symbols.variants("br_forward") == []
+
+
+def test_functions_and_variables_have_addresses(symbols: Symbols) -> None:
+    names = ("veth_xmit", "br_forward", "br_forward_finish", "absent")
+    assert symbols.addresses(names) == {
+        "veth_xmit": 0xFFFFFFFF81A00300,
+        "br_forward": 0xFFFFFFFF81A00400,
+        "br_forward_finish": 0xFFFFFFFF81A00500,
+    }
+
+
+def test_kallsyms_that_hides_its_addresses_has_none(tmp_path: Path) -> None:
     path = tmp_path / "kallsyms"
     path.write_text("0000000000000000 T veth_xmit\n0000000000000000 T br_forward\n")
-    assert Symbols(path).at(0xFFFFFFFF81A00010) is None
+    assert Symbols(path).addresses(["veth_xmit"]) == {}
+    assert Symbols(path).variants("veth_xmit") == ["veth_xmit"]
 
 
 def test_the_suffix_is_the_compilers_word() -> None:

@@ -11,11 +11,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tracer.kernel import compiled
-from tracer.kernel.compiled import Code, key_of, unlinked
+from tracer.kernel.compiled import Code, Compiled, MapKind, key_of, unlinked
 
 # r1 = map 7; r2 = 0x18 (a constant that looks like it); exit
 WITH_MAP = bytes.fromhex("1811000007000000 0000000000000000 b702000018110000 9500000000000000")
-PROGRAM = {"f": unlinked(WITH_MAP, {7: "live"}), "g": Code(b"\x95" + bytes(7), ())}
+PROGRAM = Compiled(
+    {"live": MapKind(1, 8, 64, 100, 0)},
+    {"f": unlinked(WITH_MAP, {7: "live"}), "g": Code(b"\x95" + bytes(7), ())},
+)
+
+ODD = [b'{"maps": {}}', b'{"maps": {"a": [1]}, "functions": {"f": ["x", []]}}', b"[" * 99999]
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root's files are believed")
 
@@ -87,7 +92,7 @@ def test_a_folder_of_somebody_else_is_not_written_to(folder: Path) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.binary(max_size=64) | st.sampled_from([b'{"f": 1}', b'{"f": ["x", []]}', b"[" * 99999]))
+@given(st.binary(max_size=64) | st.sampled_from(ODD))
 def test_any_bytes_are_a_program_or_none(folder: Path, data: bytes) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     (folder / "one.json").write_bytes(data)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Kernel programs that were compiled before, kept until the next boot.
+"""A compiled kernel program, and those that were compiled before, kept until the next boot.
 
 Compiling is most of what starting takes. What was compiled is valid for the same sources and the
 same definitions, and these hold the addresses of a kernel that runs: hence /run. A file that cannot
@@ -43,6 +43,25 @@ class Code(NamedTuple):
         return bytes(linked)
 
 
+class MapKind(NamedTuple):
+    """What the kernel is told of a map: the arguments of bpf(BPF_MAP_CREATE)."""
+
+    type: int
+    """enum bpf_map_type."""
+    key_bytes: int
+    value_bytes: int
+    """Of a map that belongs to CPUs: each one's."""
+    entries: int
+    flags: int
+
+
+class Compiled(NamedTuple):
+    """A program that can be loaded."""
+
+    maps: dict[str, MapKind]
+    functions: dict[str, Code]
+
+
 def unlinked(instructions: bytes, names: Mapping[int, str]) -> Code:
     """Return a function's code; ``names``: descriptor → map."""
     free, maps = bytearray(instructions), []
@@ -64,23 +83,26 @@ def key_of(files: Iterable[Path], words: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def read(key: str) -> dict[str, Code] | None:
-    """Return the functions of a program by name, or None if it is not there. Raises nothing."""
+def read(key: str) -> Compiled | None:
+    """Return a program, or None if it is not there. Raises nothing."""
     try:
         descriptor = os.open(FOLDER / f"{key}.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as stream:
             if not all(map(_is_ours, (os.fstat(descriptor), FOLDER.stat()))):
                 return None
-            functions = json.load(stream)
-        return {
-            name: Code(bytes.fromhex(code), tuple((int(at), str(map_)) for at, map_ in maps))
-            for name, (code, maps) in functions.items()
-        }
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            kept = json.load(stream)
+        return Compiled(
+            {name: MapKind(*map(int, kind)) for name, kind in kept["maps"].items()},
+            {
+                name: Code(bytes.fromhex(code), tuple((int(at), str(map_)) for at, map_ in maps))
+                for name, (code, maps) in kept["functions"].items()
+            },
+        )
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
 
 
-def write(key: str, functions: Mapping[str, Code]) -> None:
+def write(key: str, program: Compiled) -> None:
     """Keep a program, whole or not at all. Raises nothing: the next start compiles again."""
     with suppress(OSError):
         FOLDER.parent.mkdir(mode=0o755, exist_ok=True)
@@ -91,7 +113,8 @@ def write(key: str, functions: Mapping[str, Code]) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         new.unlink(missing_ok=True)
         with os.fdopen(os.open(new, flags, 0o600), "w") as stream:
-            json.dump({n: (c.instructions.hex(), c.maps) for n, c in functions.items()}, stream)
+            functions = {n: (c.instructions.hex(), c.maps) for n, c in program.functions.items()}
+            json.dump({"maps": program.maps, "functions": functions}, stream)
         new.replace(FOLDER / f"{key}.json")
         kept = sorted(FOLDER.iterdir(), key=lambda file: -file.stat().st_mtime_ns)
         for old in kept[MOST:]:

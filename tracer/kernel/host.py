@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tracer.errors import PrerequisiteError
+from tracer.kernel.bcc import bcc_path
 from tracer.kernel.btf import VMLINUX
-from tracer.kernel.program import bcc_path
 
 GUEST = "make demo   # in a checkout: runs the same job in a guest whose kernel can"
 

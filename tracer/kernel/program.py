@@ -1,160 +1,167 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The kernel program: bpf/skbtrace.bpf.c, compiled by bcc for the kernel that runs.
+"""A compiled program in the kernel: its maps, its functions, what they are attached to.
 
-Everything that differs between kernels is a number handed to the compiler as a definition
-(``definitions``); no kernel headers are needed. This module knows nothing of journeys.
+By libbcc's calls. Nothing is pinned: whatever becomes of this process, the kernel takes all of it
+back. This module knows nothing of packets.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
+import ctypes
 import os
-import sys
-from collections.abc import Iterator, Mapping
-from ctypes import c_char_p, c_size_t, c_void_p, get_errno
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from ctypes import get_errno
 from typing import Any
 
-from tracer.errors import PrerequisiteError, SkbtraceError
-from tracer.kernel import compiled
-from tracer.kernel.compiled import Code, unlinked
+from tracer.errors import SkbtraceError
+from tracer.kernel.bcc import load_bcc, stderr_kept
+from tracer.kernel.compiled import Compiled, MapKind
 
-SOURCE = next(
-    path
-    for path in (
-        Path(__file__).parents[2] / "bpf",  # in a checkout
-        Path(__file__).parents[1] / "bpf",  # installed
-    )
-    if path.is_dir()
-)
-
-# bcc optimizes by itself what clang hands it, and nobody debugs this program with DWARF: leaving
-# both out halves the time to compile.
-_LIGHT = ("-Xclang", "-disable-llvm-passes", "-g0")
-
-_DISTRIBUTION = (
-    Path("/usr/lib/python3/dist-packages/bcc/__init__.py"),
-    *sorted(Path("/usr/lib").glob("python3*/site-packages/bcc/__init__.py")),
-)
+_LICENSE = b"GPL"
+"""The calls that read the kernel's memory are for GPL programs only."""
+_NO_VERSION = 0  # nobody looks at it since 5.0 (commit 6c4fc209fcf9)
+# enum bpf_prog_type
+_KPROBE = 2
+_RAW_TRACEPOINT = 17  # bcc 0.26 has no name for it
+_PER_CPU = {5, 6, 10}
+"""enum bpf_map_type: PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH."""
+_DETACH_AT_ONCE = 16
 
 
-def bcc_path() -> Path | None:
-    """Where the distribution has put bcc, or None."""
-    return next((path for path in _DISTRIBUTION if path.exists()), None)
+class Map:
+    """A map; keys and values are bytes. Of a map that belongs to CPUs, the values of all in a row.
 
-
-def load_bcc() -> ModuleType:
-    """The distribution's bcc, also from a virtual environment that does not see its packages."""
-    if "bcc" in sys.modules:
-        return sys.modules["bcc"]
-    found = bcc_path()
-    if found is None:
-        raise PrerequisiteError(
-            "bcc is not installed (it comes from the distribution, not from PyPI)",
-            hint="sudo apt-get install python3-bpfcc",
-        )
-    spec = importlib.util.spec_from_file_location("bcc", found)
-    assert spec is not None
-    assert spec.loader is not None
-    bcc = importlib.util.module_from_spec(spec)
-    sys.modules["bcc"] = bcc
-    try:
-        spec.loader.exec_module(bcc)
-    except (ImportError, OSError) as error:
-        del sys.modules["bcc"]
-        raise PrerequisiteError(
-            f"bcc cannot be loaded: {error}", hint="sudo apt-get install --reinstall python3-bpfcc"
-        ) from error
-    return bcc
-
-
-def compile_program(defined: list[str]) -> Any:
-    """Return bcc's BPF object for the program, compiled if it was not since this kernel started.
-
-    Raises SkbtraceError with the compiler's words if it does not compile.
+    Raises OSError, where the kernel has no better answer.
     """
-    bcc = load_bcc()
-    os.environ["BCC_KERNEL_SOURCE"] = str(SOURCE / "stubs")
-    flags = [*defined, f"-I{SOURCE}", *_LIGHT]
-    files = sorted([*SOURCE.glob("*.[ch]"), *SOURCE.glob("stubs/**/*.h")])
-    key = compiled.key_of(files, [*flags, os.uname().release, bcc.__version__])
-    functions = compiled.read(key)
-    if functions is not None:
-        bpf = _compile(bcc, [*flags, "-DSKBTRACE_MAPS_ALONE"])
-        _give(bcc, bpf, functions)
-    else:
-        bpf = _compile(bcc, flags)
-        compiled.write(key, _taken(bcc, bpf))
-    return bpf
+
+    def __init__(self, lib: Any, name: str, kind: MapKind, cpus: int) -> None:
+        self._lib = lib
+        self.kind = kind
+        of_cpus = kind.type in _PER_CPU
+        self._value_bytes = (kind.value_bytes + 7) // 8 * 8 * cpus if of_cpus else kind.value_bytes
+        self.descriptor: int = lib.bcc_create_map(
+            kind.type, name.encode(), kind.key_bytes, kind.value_bytes, kind.entries, kind.flags
+        )
+        if self.descriptor < 0:
+            raise SkbtraceError(f"the kernel makes no map {name}: {os.strerror(get_errno())}")
+
+    def get(self, key: bytes) -> bytes | None:
+        """What is there, or None."""
+        value = ctypes.create_string_buffer(self._value_bytes)
+        return None if self._lib.bpf_lookup_elem(self.descriptor, key, value) < 0 else value.raw
+
+    def set(self, key: bytes, value: bytes) -> None:
+        """Make it so."""
+        if self._lib.bpf_update_elem(self.descriptor, key, value, 0) < 0:
+            raise OSError(get_errno(), os.strerror(get_errno()))
+
+    def delete(self, key: bytes) -> None:
+        """Remove it, if it is there."""
+        self._lib.bpf_delete_elem(self.descriptor, key)
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """What there is; of a map that changes meanwhile, some twice or not at all."""
+        key = ctypes.create_string_buffer(self.kind.key_bytes)
+        following = ctypes.create_string_buffer(self.kind.key_bytes)
+        found = self._lib.bpf_get_first_key(self.descriptor, key, self.kind.key_bytes)
+        while found >= 0:
+            value = self.get(key.raw)
+            if value is not None:
+                yield key.raw, value
+            found = self._lib.bpf_get_next_key(self.descriptor, key, following)
+            key, following = following, key
+
+    def close(self) -> None:
+        """Give it back."""
+        os.close(self.descriptor)
 
 
-def _compile(bcc: ModuleType, flags: list[str]) -> Any:
-    with stderr_kept() as said:
+class Program:
+    """Maps and functions in the kernel. Raises SkbtraceError if the kernel does not take them."""
+
+    def __init__(self, compiled: Compiled, cpus: int) -> None:
+        self._lib = load_bcc().lib
+        self._functions = compiled.functions
+        self._loaded: dict[str, int] = {}
+        self._attached: dict[str, list[int]] = {}  # function → events
+        self._ring: Any = None
+        self._on_record: Any = None
+        self.maps: dict[str, Map] = {}
         try:
-            return bcc.BPF(src_file=str(SOURCE / "skbtrace.bpf.c").encode(), cflags=flags)
-        except Exception as error:  # bcc raises bare Exceptions
-            words = "".join(said())
-            raise SkbtraceError(f"the kernel program does not compile: {words or error}") from error
+            with stderr_kept():
+                for name, kind in compiled.maps.items():
+                    self.maps[name] = Map(self._lib, name, kind, cpus)
+        except SkbtraceError:
+            self.close()
+            raise
 
-
-def _maps(bcc: ModuleType, bpf: Any) -> dict[str, int]:
-    """Map → its descriptor."""
-    lib, module = bcc.lib, bpf.module
-    lib.bpf_table_name.restype = c_char_p  # bcc does not say it
-    lib.bpf_table_name.argtypes = [c_void_p, c_size_t]
-    return {
-        lib.bpf_table_name(module, i).decode(): lib.bpf_table_fd_id(module, i)
-        for i in range(lib.bpf_num_tables(module))
-    }
-
-
-def _taken(bcc: ModuleType, bpf: Any) -> dict[str, Code]:
-    """Take the functions out of what was compiled."""
-    names = {descriptor: name for name, descriptor in _maps(bcc, bpf).items()}
-    functions = range(bcc.lib.bpf_num_functions(bpf.module))
-    return {
-        name.decode(): unlinked(bpf.dump_func(name), names)
-        for name in (bcc.lib.bpf_function_name(bpf.module, i) for i in functions)
-    }
-
-
-def _give(bcc: ModuleType, bpf: Any, functions: Mapping[str, Code]) -> None:
-    """Let an object that has the maps alone load these functions, which it would not find."""
-    lib, module, descriptors = bcc.lib, bpf.module, _maps(bcc, bpf)
-
-    def load_func(name: bytes, prog_type: int, *_: object) -> Any:
-        if name not in bpf.funcs:
-            code = functions[name.decode()].linked(descriptors)
-            license_, version = lib.bpf_module_license(module), lib.bpf_module_kern_version(module)
-            program = (prog_type, name, code, len(code), license_, version)
-            loaded = lib.bcc_func_load(module, *program, 0, None, 0, None, -1)
+    def load(self, function: str, *, raw: bool = False) -> int:
+        """Have the kernel verify a function; its descriptor. ``raw``: for a raw tracepoint."""
+        if function not in self._loaded:
+            descriptors = {name: found.descriptor for name, found in self.maps.items()}
+            code = self._functions[function].linked(descriptors)
+            kind = _RAW_TRACEPOINT if raw else _KPROBE
+            named = (kind, function.encode(), code, len(code), _LICENSE, _NO_VERSION)
+            with stderr_kept():
+                loaded = self._lib.bcc_prog_load(*named, 0, None, 0)
             if loaded < 0:
-                raise SkbtraceError(
-                    f"the kernel refuses {name.decode()}: {os.strerror(get_errno())}"
-                )
-            bpf.funcs[name] = bpf.Function(bpf, name, loaded)
-        return bpf.funcs[name]
+                raise SkbtraceError(f"the kernel refuses {function}: {os.strerror(get_errno())}")
+            self._loaded[function] = loaded
+        return self._loaded[function]
 
-    bpf.load_func = load_func
+    def attach(self, function: str, symbol: str, *, at_return: bool = False) -> None:
+        """Have it called whenever the kernel comes to a symbol. Raises SkbtraceError."""
+        event = f"skbtrace_{os.getpid()}_{function}".encode()  # a name that libbcc may need
+        program = self.load(function)
+        self._attach(
+            function,
+            lambda: self._lib.bpf_attach_kprobe(program, at_return, event, symbol.encode(), 0, 0),
+        )
 
+    def attach_tracepoint(self, function: str, tracepoint: str) -> None:
+        """Have it called by a raw tracepoint. Raises SkbtraceError."""
+        program = self.load(function, raw=True)
+        self._attach(
+            function, lambda: self._lib.bpf_attach_raw_tracepoint(program, tracepoint.encode())
+        )
 
-@contextlib.contextmanager
-def stderr_kept() -> Iterator[Any]:
-    """Keep what C code (clang, libbcc) writes to standard error; the yielded call returns it."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    kept = os.memfd_create("stderr")
-    os.dup2(kept, 2)
+    def _attach(self, function: str, attach: Callable[[], int]) -> None:
+        with stderr_kept() as said:
+            event = attach()
+            if event < 0:
+                why = (said().strip().splitlines() or [os.strerror(get_errno())])[-1]
+                raise SkbtraceError(why)
+        self._attached.setdefault(function, []).append(event)
 
-    def said() -> str:
-        size = os.lseek(kept, 0, os.SEEK_END)
-        return os.pread(kept, size, 0).decode(errors="replace")
+    def detach(self, *functions: str) -> None:
+        """Detach some, or all there are."""
+        events = [e for f in functions or tuple(self._attached) for e in self._attached.pop(f, [])]
+        if not events:
+            return
+        # Each close waits until no CPU can be in the probe any more; so they wait together.
+        with ThreadPoolExecutor(_DETACH_AT_ONCE) as pool:
+            list(pool.map(os.close, events))
 
-    try:
-        yield said
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(kept)
+    def open_ring(self, name: str, on_record: Callable[[int, int], int]) -> None:
+        """Have records of that map handed over, by address and bytes; it returns < 0 to stop."""
+        types = load_bcc().libbcc
+        self._on_record = types._RINGBUF_CB_TYPE(lambda _, at, size: on_record(at, size))
+        self._ring = self._lib.bpf_new_ringbuf(self.maps[name].descriptor, self._on_record, None)
+        if not self._ring:
+            raise SkbtraceError(f"the ring buffer cannot be read: {os.strerror(get_errno())}")
+
+    def consume(self) -> None:
+        """Hand over what waits; never blocks."""
+        self._lib.bpf_consume_ringbuf(self._ring)
+
+    def close(self) -> None:
+        """Give everything back. Harmless when called twice."""
+        self.detach()
+        if self._ring:
+            self._lib.bpf_free_ringbuf(self._ring)
+            self._ring = None
+        while self._loaded:
+            os.close(self._loaded.popitem()[1])
+        while self.maps:
+            self.maps.popitem()[1].close()

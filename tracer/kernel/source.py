@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The kernel as a source of records: compile, attach, read, stop.
 
-The only module that calls bcc. bcc prints to standard error and raises bare Exceptions; both
-end here. It gives record bytes and numbers; what they mean is for others to say.
+It gives record bytes and numbers; what they mean is for others to say.
 """
 
 from __future__ import annotations
@@ -11,15 +10,16 @@ import ctypes
 import struct
 from collections.abc import Collection
 from contextlib import suppress
-from typing import Any
 
 from tracer.errors import PrerequisiteError, SkbtraceError
 from tracer.filter import Filter
+from tracer.kernel.bcc import load_bcc
 from tracer.kernel.btf import Btf
+from tracer.kernel.compiler import compile_program
 from tracer.kernel.definitions import MODULES, SYMBOLS, definitions
 from tracer.kernel.misses import TABLE, Misses
-from tracer.kernel.program import compile_program, load_bcc, stderr_kept
-from tracer.kernel.symbols import KALLSYMS, SUFFIXES, Symbols, addresses, variants
+from tracer.kernel.program import Map, Program
+from tracer.kernel.symbols import Symbols, plain
 from tracer.limits import EVERYTHING, Limits
 from tracer.model import Layer, ProbePlace, Scope
 from tracer.probes import DEFAULT_LAYERS, FREES, PROBES, Attach, Handler, Probe, chosen
@@ -28,6 +28,7 @@ from tracer.trigger import Trigger
 from tracer.wanted import ANYTHING, Wanted
 from tracer.wire import (
     END,
+    END_COUNT,
     END_OTHER,
     LOSSES,
     PASSED,
@@ -48,11 +49,15 @@ _NFT_BYTES = 56
 _MAKERS = sum(probe.handler is Handler.CLONE for probe in PROBES)
 _CPU_STATE = struct.Struct(f"=16xQ8x{len(PASSED)}Q{len(LOSSES)}Q{2 * _MAKERS}Q")
 _LOSSES_AT = 1 + len(PASSED)
+_U32 = struct.Struct("=I")
+_U64 = struct.Struct("=Q")
+_FIRST = _U32.pack(0)
 _CONTEXTS = 2  # enum context there
 _PROBES_MAX = 128  # PROBES_MAX there
 # enum program there, in its order.
 _PROGRAMS = ("begin", "pass", "branch")
-# struct table there.
+# struct table_key and struct table there.
+_TABLE_KEY = struct.Struct("=QQ")
 _TABLE = struct.Struct("=32s32sII")
 _NO_HOOK = 0xFF
 # The map scope there.
@@ -62,7 +67,6 @@ TABLES_MAX = 4096
 """Names of netfilter's tables remembered."""
 _REASONS = ("qdisc_drop_reason", "skb_drop_reason")
 """Enums of drop reasons: each has numbers of its own, but 0 is in all."""
-_RAW_TRACEPOINT = 17  # enum bpf_prog_type, bcc 0.26 has no name for it
 
 
 class KernelSource:
@@ -97,13 +101,13 @@ class KernelSource:
         self._changes = changes
         self._filter = filter
         self._wanted = wanted
-        self._bpf: Any = None
+        self._program: Program | None = None
         self._stopped = False
         self._misses: Misses | None = None
         self._missed: int | None = None
         self._probed: frozenset[str] = frozenset()
         self._batch: list[bytes] = []
-        self._symbols = Symbols()
+        self._known: dict[int, tuple[str, int] | None] = {}
         self._reasons: dict[int, str] = {}
         self._tables: dict[tuple[int, int], tuple[int, str, str, int | None] | None] = {}
 
@@ -114,14 +118,14 @@ class KernelSource:
         ``Probe.module`` and ``since``). PrerequisiteError if it cannot trace, SkbtraceError if
         the program does not compile.
         """
-        bcc = load_bcc()
         btf = Btf()
         try:
-            self._cpus = cpus = len(bcc.table.get_possible_cpus())
-            symbols = addresses((*SYMBOLS, TABLE))
+            self._cpus = cpus = len(load_bcc().table.get_possible_cpus())
+            symbols = Symbols()
+            addresses = symbols.addresses((*SYMBOLS, TABLE))
             defined = definitions(
                 btf,
-                symbols,
+                addresses,
                 cpus=cpus,
                 scoped=self._scope is not None,
                 layers=self._layers,
@@ -137,12 +141,13 @@ class KernelSource:
                 for number, name in btf.enum(enum).items()
             }
             with suppress(SkbtraceError):
-                self._misses = Misses(btf, symbols.get(TABLE))
+                self._misses = Misses(btf, addresses.get(TABLE))
         finally:
             btf.close()
-        self._bpf = compile_program(defined)
+        self._shows = bool(addresses)
+        self._program = Program(compile_program(defined), cpus)
         self._load_shared()
-        places = self._attach_all()
+        places = self._attach_all(symbols)
         self._probed = frozenset(
             p.symbol
             for p in places
@@ -154,7 +159,7 @@ class KernelSource:
                 f"this kernel lets no probe be attached ({places[0].why_missing})",
                 hint="make demo   # runs the same job in a guest whose kernel can",
             )
-        self._bpf[b"records"].open_ring_buffer(self._keep)
+        self._program.open_ring("records", self._keep)
         self.rescope(self._scope or {})
         self.sample(self._limits.one_in)
         self._count_from_here()
@@ -173,20 +178,19 @@ class KernelSource:
                 f"the topology has {len(scope)} devices, skbtrace looks at {SCOPE_MAX} at most",
                 hint="sudo skbtrace --topology auto   # every device of this host",
             )
-        table = self._bpf[b"scope"]
+        table = self._maps["scope"]
         for netns, ifindex in self._scoped.keys() - scope.keys():
-            with suppress(KeyError):
-                del table[table.Key(netns << 32 | ifindex)]
+            table.delete(_U64.pack(netns << 32 | ifindex))
         for (netns, ifindex), within in scope.items():
             if self._scoped.get((netns, ifindex)) != within:
-                table[table.Key(netns << 32 | ifindex)] = table.Leaf(_WITHIN if within else _BESIDE)
+                place = _WITHIN if within else _BESIDE
+                table.set(_U64.pack(netns << 32 | ifindex), bytes([place]))
         self._scoped = dict(scope)
 
     def sample(self, one_in: int) -> None:
         """Follow one packet in so many from now on, if ``limits`` say that it may be sampled."""
         if self._limits.samples:
-            table = self._bpf[b"chance"]
-            table[table.Key(0)] = table.Leaf((1 << 32) // one_in)
+            self._maps["chance"].set(_FIRST, _U64.pack((1 << 32) // one_in))
 
     def passed(self) -> dict[str, int]:
         """What was asked for → packets and journeys so far that were left out for it (wire.PASSED).
@@ -200,16 +204,15 @@ class KernelSource:
     def hits(self) -> dict[str, int]:
         """Function → how often a probe of it was hit since journeys may begin, by any packet."""
         totals = dict.fromkeys((probe.function for probe in PROBES), 0)
-        table = self._bpf[b"hits"]
         for cpu in range(self._cpus):
             for position in self._positions:
-                key = table.Key(cpu * _PROBES_MAX + position)
-                totals[PROBES[position].function] += table[key].value
+                count = self._maps["hits"].get(_U32.pack(cpu * _PROBES_MAX + position))
+                totals[PROBES[position].function] += _U64.unpack(count or bytes(8))[0]
         return totals
 
     def ends(self) -> list[EndCount]:
         """How the packets ended that were followed, also those whose records were lost."""
-        return [decode_end(bytes(k), bytes(n)) for k, n in self._bpf[b"ends"].items()]
+        return [decode_end(key, count) for key, count in self._maps["ends"].items()]
 
     def beside(self) -> int:
         """Packets so far that a device beside the topology received and that never came to it."""
@@ -217,7 +220,7 @@ class KernelSource:
 
     def read(self) -> list[bytes]:
         """The records that wait in the ring buffer, at most BATCH of them; never blocks."""
-        self._bpf.ring_buffer_consume()
+        self._running.consume()
         batch, self._batch = self._batch, []
         return batch
 
@@ -232,20 +235,15 @@ class KernelSource:
         """
         self._begin(False)
         self._missed = self._count_missed()
-        with stderr_kept():
-            for event in list(self._bpf.kprobe_fds):
-                self._bpf.detach_kprobe_event(event)
-            for tracepoint in list(self._bpf.raw_tracepoint_fds):
-                self._bpf.detach_raw_tracepoint(tracepoint)
+        self._running.detach()
         self._stopped = True
         return self._alive()
 
     def close(self) -> None:
         """Give everything back to the kernel. Harmless before start and when called twice."""
-        if self._bpf is not None:
-            with stderr_kept():
-                self._bpf.cleanup()
-            self._bpf = None
+        if self._program is not None:
+            self._program.close()
+            self._program = None
         if self._misses is not None:
             self._misses.close()
             self._misses = None
@@ -290,117 +288,104 @@ class KernelSource:
         return self._tables[key]
 
     def _read_table(self, address: int, made: int) -> tuple[int, str, str, int | None] | None:
-        tables = self._bpf[b"tables"]
-        try:
-            found = _TABLE.unpack(bytes(tables[tables.Key(address, made)]))
-        except KeyError:
+        read = self._maps["tables"].get(_TABLE_KEY.pack(address, made))
+        if read is None:
             return None
+        found = _TABLE.unpack(read)
         table, chain = (name.split(b"\0")[0].decode(errors="replace") for name in found[:2])
         family, hook = found[2:]
         return family, printable(table), printable(chain), None if hook == _NO_HOOK else hook
 
     def symbol(self, address: int) -> tuple[str, int] | None:
-        """The function an address is in, and how far."""
-        return self._symbols.at(address)
+        """(function without suffix, bytes into it) of an address, None if nobody says."""
+        if address not in self._known:
+            name, _, offset = load_bcc().BPF.ksym(address, show_offset=True).partition(b"+")
+            known = self._shows and offset
+            self._known[address] = (plain(name.decode()), int(offset, 16)) if known else None
+        return self._known[address]
 
-    def _attach_all(self) -> tuple[ProbePlace, ...]:
+    @property
+    def _running(self) -> Program:
+        assert self._program is not None, "not started, or closed"
+        return self._program
+
+    @property
+    def _maps(self) -> dict[str, Map]:
+        return self._running.maps
+
+    def _attach_all(self, symbols: Symbols) -> tuple[ProbePlace, ...]:
         """One place per function; one with two rows is missing if either is."""
         places: dict[str, ProbePlace] = {}
         for number in chosen(self._layers):
             probe = PROBES[number]
-            place = self._attach(number, probe)
+            place = self._attach(number, probe, symbols)
             if place is None:
                 continue
             if place.symbol is None or probe.function not in places:
                 places[probe.function] = place
         return tuple(places.values())
 
-    def _attach(self, number: int, probe: Probe) -> ProbePlace | None:
+    def _attach(self, number: int, probe: Probe, symbols: Symbols) -> ProbePlace | None:
         """What became of a probe; None if its function cannot be expected here."""
-        name = f"skbtrace_{number}".encode()
+        name = f"skbtrace_{number}"
+        why = "this kernel has no such function"
         if probe.attach is Attach.RAW_TRACEPOINT:
-            self._bpf.load_func(name, _RAW_TRACEPOINT)
-            return self._try(
-                probe,
-                [probe.function],
-                lambda symbol: self._bpf.attach_raw_tracepoint(tp=symbol, fn_name=name),
-            )
-        self._load(name)
-        attach = (
-            self._bpf.attach_kprobe if probe.attach is Attach.KPROBE else self._bpf.attach_kretprobe
-        )
-
-        def one(symbol: bytes) -> None:
-            attach(event=symbol, fn_name=name)
-
-        functions = (probe.function, *probe.alternatives)
-        place = self._try(probe, [f + s for f in functions for s in SUFFIXES], one)
-        if place.symbol is None:
-            kallsyms = KALLSYMS.read_bytes()
-            rest = [v for f in functions for v in variants(f, kallsyms)]
-            if rest:
-                return self._try(probe, rest, one)
+            there = [probe.function]
+        else:
+            functions = (probe.function, *probe.alternatives)
+            there = [symbol for function in functions for symbol in symbols.variants(function)]
             unloaded = probe.module is not None and not (MODULES / probe.module).exists()
-            if unloaded or probe.since is not None:
+            if not there and (unloaded or probe.since is not None):
                 return None
-            return ProbePlace(probe.function, None, "this kernel has no such function")
-        return place
+        for symbol in there:
+            try:
+                if probe.attach is Attach.RAW_TRACEPOINT:
+                    self._running.attach_tracepoint(name, symbol)
+                else:
+                    at_return = probe.attach is Attach.KRETPROBE
+                    self._running.attach(name, symbol, at_return=at_return)
+            except SkbtraceError as error:
+                why = str(error)
+            else:
+                return ProbePlace(probe.function, symbol)
+        return ProbePlace(probe.function, None, why)
 
     def _load_shared(self) -> None:
         """Load the programs that the attach points hand on to."""
-        programs = self._bpf[b"programs"]
         for number, name in enumerate(_PROGRAMS):
-            loaded = self._load(f"skbtrace_{name}".encode())
-            programs[programs.Key(number)] = programs.Leaf(loaded.fd)
+            loaded = self._running.load(f"skbtrace_{name}")
+            self._maps["programs"].set(_U32.pack(number), _U32.pack(loaded))
         if Layer.DRIVER in self._layers:
-            raw = self._bpf[b"raw_programs"]
-            loaded = self._bpf.load_func(b"skbtrace_raw_begin", _RAW_TRACEPOINT)
-            raw[raw.Key(0)] = raw.Leaf(loaded.fd)
-
-    def _load(self, name: bytes) -> Any:
-        return self._bpf.load_func(name, load_bcc().BPF.KPROBE)
-
-    def _try(self, probe: Probe, symbols: list[str], attach: Any) -> ProbePlace:
-        why = ""
-        for symbol in symbols:
-            with stderr_kept() as said:
-                try:
-                    attach(symbol.encode())
-                    return ProbePlace(probe.function, symbol)
-                except Exception as error:  # bcc raises bare Exceptions
-                    why = (said().strip().splitlines() or [str(error)])[-1]
-        return ProbePlace(probe.function, None, why)
+            loaded = self._running.load("skbtrace_raw_begin", raw=True)
+            self._maps["raw_programs"].set(_FIRST, _U32.pack(loaded))
 
     def _count_from_here(self) -> None:
         """Attaching takes its time, and what is attached counts already."""
-        self._bpf[b"hits"].clear()
-        table = self._bpf[b"ends"]
+        for key, _ in self._maps["hits"].items():
+            self._maps["hits"].set(key, bytes(8))
         rest = END.pack(0, 0, 0, 0, END_OTHER, 0, 0)
-        table[table.Key.from_buffer_copy(rest)] = table.Leaf()
+        self._maps["ends"].set(rest, bytes(END_COUNT.size))
 
     def _begin(self, on: bool) -> None:
-        table = self._bpf[b"tracing"]
-        table[table.Key(0)] = table.Leaf(on)
+        self._maps["tracing"].set(_FIRST, _U32.pack(on))
 
-    def _keep(self, _context: Any, data: Any, size: int) -> int:
-        self._batch.append(ctypes.string_at(data, size))
+    def _keep(self, at: int, size: int) -> int:
+        self._batch.append(ctypes.string_at(at, size))
         return -1 if len(self._batch) >= BATCH else 0
 
     def _alive(self) -> list[bytes]:
         """Records in the table whose packets live."""
         start = _LIVE_PREFIX.size + self._changes * _SEEN_BYTES
         start += (Layer.NETFILTER in self._layers) * _NFT_BYTES
-        table = self._bpf[b"live"]
-        alive = []
-        for key in table.keys():  # noqa: SIM118 (bcc's table is no dict)
-            try:
-                leaf = bytes(table[key])
-            except KeyError:
-                continue
-            if _LIVE_PREFIX.unpack_from(leaf)[-1]:  # the others have ended
-                alive.append(leaf[start : start + RECORD_MAX])
-        return alive
+        return [
+            leaf[start : start + RECORD_MAX]
+            for _, leaf in self._maps["live"].items()
+            if _LIVE_PREFIX.unpack_from(leaf)[-1]  # the others have ended
+        ]
 
     def _cpu_states(self) -> list[bytes]:
-        table = self._bpf[b"cpus"]
-        return [bytes(state) for key in range(_CONTEXTS) for state in table[table.Key(key)]]
+        """Of each CPU and context."""
+        table = self._maps["cpus"]
+        size = (table.kind.value_bytes + 7) // 8 * 8
+        rows = [table.get(_U32.pack(context)) or b"" for context in range(_CONTEXTS)]
+        return [row[at : at + size] for row in rows for at in range(0, len(row), size)]
