@@ -19,6 +19,7 @@ The house, in the order in which a packet's story flows through it::
     expected             a journey that left its way -> what should have come instead
     selection, trigger   a journey -> whether it was asked for
     limits               how much is followed, and a ceiling on what that costs
+    asked                all of what a run is asked to trace
     topology/            devices and namespaces, how they change, labs (the only package that knows
                          pyroute2)
     sink                 what takes journeys
@@ -31,7 +32,7 @@ The house, in the order in which a packet's story flows through it::
     cli/                 commands, one file each
 
 Imports go one way, checked by import-linter: cli > session > view | export | kernel | topology >
-sink > correlate | exchanges | expected | explain | limits | selection | trigger > changes |
+sink > asked > correlate | exchanges | expected | explain | limits | selection | trigger > changes |
 verdicts | way > filter | flow | frame | wanted | wire > probes > model > errors, process, sudo,
 text.
 """

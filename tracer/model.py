@@ -471,8 +471,9 @@ class Capture:
     topology: Topology | None = None
     tool: str = ""
     cpus: int = 0
-    filter: str | None = None
-    """The expression of pcap-filter(7) by which packets were chosen when they were first seen."""
+    asked: Mapping[str, str] = field(default_factory=dict)
+    """By what packets and journeys were chosen: the option without its dashes (``filter`` for the
+    expression of pcap-filter(7)) → what was typed."""
 
     @property
     def attached(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from tracer import __version__
@@ -129,7 +129,7 @@ class Session:
 
     ``selects``: says of a journey whether it is to be handed over. The others are counted only; so
     are those that ``trigger`` does not want. ``limits``: how much is followed; ``ceiling`` is what
-    watches over them, for tests. ``filter``: what the source's filter is called in the trace.
+    watches over them, for tests. ``typed``: what the trace says was asked for (``Capture.asked``).
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Session:
         limits: Limits = EVERYTHING,
         trigger: Trigger | None = None,
         ceiling: Callable[[Limits], Ceiling] = Ceiling,
-        filter: str | None = None,
+        typed: Mapping[str, str] | None = None,
     ) -> None:
         self._source = source
         self._places = places
@@ -153,7 +153,7 @@ class Session:
         self._limits = limits
         self._trigger = trigger
         self._ceiling = ceiling
-        self._filter = filter
+        self._typed = typed or {}
         self._topology = topology
         self._watch = watch
         self._unsettled_since: float | None = None
@@ -172,7 +172,6 @@ class Session:
         self._outcomes: Counter[str] = Counter()
         self._hits: Counter[str] = Counter()
         self._unselected = 0
-        self._passed: Counter[str] = Counter()  # hits in journeys that were not handed over
 
     def stop(self) -> None:
         """End the capture: soon, in order, with everything that was seen."""
@@ -300,8 +299,6 @@ class Session:
                 self._unselected += 1
             else:
                 kept.append(journey)
-                continue
-            self._passed.update([hop.function for hop in journey.hops])
         return kept
 
     def _capture(self, places: tuple[ProbePlace, ...]) -> Capture:
@@ -315,13 +312,14 @@ class Session:
             topology=self._topology,
             tool=f"skbtrace {__version__}",
             cpus=os.cpu_count() or 1,
-            filter=self._filter,
+            asked=self._typed,
         )
 
     def _summary(self, capture: Capture) -> Summary:
         attached = set(capture.attached)
         passed_over = self._source.passed()
         held_back = passed_over.pop("trigger")
+        hits = self._source.hits()
         return Summary(
             journeys=self._journeys,
             hops=self._hops,
@@ -332,19 +330,17 @@ class Session:
             silent=tuple(
                 p.function
                 for p in PROBES
-                # Where the kernel has held journeys back, nobody knows what fired in them.
-                if not held_back
-                and p.function in attached
+                if p.function in attached
                 and p.neighbour is not None
-                and (self._hits[p.neighbour] or self._passed[p.neighbour])
-                and not (self._hits[p.function] or self._passed[p.function])
+                and hits.get(p.neighbour)
+                and not hits.get(p.function)
             ),
             unselected=self._unselected,
             sampled=self._sampled,
             passed_over=passed_over,
             untriggered=held_back + self._untriggered,
             counted=Counted(
-                hits=self._source.hits(),
+                hits=hits,
                 ended=self._correlator.ended(self._source.ends(), time.monotonic_ns()),
             ),
         )

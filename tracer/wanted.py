@@ -15,7 +15,6 @@ from tracer.text import printable
 
 COMM_BYTES = 15
 """The kernel cuts the name of a process after so many (TASK_COMM_LEN, with its zero)."""
-DIRECTIONS = ("in", "out")
 _MARK = re.compile(r"(0[xX][0-9a-fA-F]{1,8}|[0-9]{1,10})(?:/(0[xX][0-9a-fA-F]{1,8}|[0-9]{1,10}))?")
 _WORD = 0xFFFFFFFF
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from tests.bench.guest import CLIENT, HOUSE, SAME, SERVER_IP, floods, say, usage
 from tests.kernel.many import MANY, bridge_of_many
+from tracer.asked import Asked
 from tracer.export.trace_writer import TraceWriter
 from tracer.kernel.source import KernelSource
 from tracer.session import Session
@@ -44,7 +45,7 @@ def trace(how: str) -> None:
         return everything(Names()) if how == ALL else discover("docker0", Names())
 
     topology = everything(names) if how == ALL else discover("docker0", names)
-    source = KernelSource(scope(topology), SAME, changes=False)
+    source = KernelSource(scope(topology), Asked(SAME, changes=False))
     watch = None
     if how != ONCE:
         watch = Watch(topology, look, path=root(topology, names), others=listen())

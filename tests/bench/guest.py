@@ -106,9 +106,10 @@ def attach_seconds() -> tuple[float, float]:
     start, and with it.
     """
     program = (
-        "import time; from tracer.kernel.source import KernelSource\n"
+        "import time; from tracer.asked import Asked\n"
+        "from tracer.kernel.source import KernelSource\n"
         "began = time.monotonic()\n"
-        f"source = KernelSource({{}}, {[*map(str, SAME)]}, changes=False)\n"
+        f"source = KernelSource({{}}, Asked({[*map(str, SAME)]}, changes=False))\n"
         "source.start()\n"
         "print(time.monotonic() - began, flush=True); source.close()"
     )

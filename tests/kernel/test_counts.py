@@ -10,6 +10,7 @@ import pytest
 
 from tests.kernel.conftest import C1, C2, C2_IP, sh
 from tests.kernel.packets import RX, TX, device, nstat
+from tracer.asked import Asked
 from tracer.kernel import definitions
 from tracer.kernel.source import KernelSource
 from tracer.model import Layer
@@ -59,7 +60,7 @@ def counted() -> Counted:
     found = Counted()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(definitions, "RING_PAGES", 4)
-        source = KernelSource(layers=(Layer.TRANSPORT, Layer.SOCKET))
+        source = KernelSource(asked=Asked(layers=(Layer.TRANSPORT, Layer.SOCKET)))
         source.start()
     try:
         before = others()

@@ -103,7 +103,7 @@ def test_what_it_keeps_is_what_tcpdump_keeps(expression: str, tmp_path: Path) ->
     assert tracer.returncode == 0, said
 
     read = Trace(trace)
-    assert read.capture.filter == expression
+    assert read.capture.asked == {"filter": expression}
     assert not any(read.summary.lost.values()), read.summary.lost
     journeys = [
         j

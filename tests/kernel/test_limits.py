@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.kernel.conftest import C1, C1_IP, C2, C2_IP, TRIES, Trace, path_of, sh, skbtrace
+from tracer.asked import Asked
 from tracer.kernel.source import KernelSource
 from tracer.model import Outcome
 from tracer.topology.discover import discover, scope
@@ -176,7 +177,7 @@ def test_only_what_was_dropped(tmp_path: Path) -> None:
 @pytest.mark.once
 def test_the_kernel_sends_nothing_else() -> None:
     topology = discover("docker0", Names())
-    source = KernelSource(scope(topology), trigger=trigger_of(["drop"]))
+    source = KernelSource(scope(topology), Asked(trigger=trigger_of(["drop"])))
     try:
         source.start()
         sh(MIXED)

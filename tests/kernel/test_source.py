@@ -10,6 +10,7 @@ import pytest
 
 from tests.kernel.conftest import C1, C1_IP, C2_IP, sh
 from tracer import probes
+from tracer.asked import Asked
 from tracer.correlate import Correlator, Names
 from tracer.kernel import compiled, definitions, source
 from tracer.kernel.source import KernelSource
@@ -76,7 +77,7 @@ def start() -> Iterator[Callable[[], Capture]]:
     sources: list[KernelSource] = []
 
     def begin() -> Capture:
-        sources.append(KernelSource(layers=LAYERS))
+        sources.append(KernelSource(asked=Asked(layers=LAYERS)))
         sources[-1].start()
         return Capture(sources[-1])
 

@@ -259,7 +259,7 @@ def captures(draw: st.DrawFn) -> Capture:
         topology=draw(st.none() | topologies),
         tool=draw(names),
         cpus=draw(counts),
-        filter=draw(st.none() | names),
+        asked=draw(st.dictionaries(names, names, max_size=3)),
     )
 
 

@@ -82,7 +82,7 @@ def test_bad_words_are_a_usage_error(
 def test_names_of_namespaces_may_be_given_several_times() -> None:
     words = ("--netns", "a", "--container", "b", "--from", "c", "--to", "d", "--netns", "e")
     context = trace.make_context("skbtrace", ["--topology", "docker0", *words])
-    assert Options(**context.params).typed == (("a", "e"), ("b",), ("c",), ("d",))
+    assert Options(**context.params).ends == (("a", "e"), ("b",), ("c",), ("d",))
 
 
 C1, C2 = Netns(101, "c1"), Netns(102, "c2")

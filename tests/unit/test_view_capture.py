@@ -25,6 +25,11 @@ def test_the_opening_says_what_where_and_with_how_much() -> None:
     ]
 
 
+def test_the_opening_says_what_was_asked_for() -> None:
+    asked = replace(CAPTURE, asked={"filter": "tcp port 80", "Q": "in"})
+    assert said(opening(asked))[1:3] == ["filter: tcp port 80", "Q: in"]
+
+
 def test_the_opening_tells_a_found_bridge_and_a_whole_host_from_a_lab() -> None:
     assert CAPTURE.topology is not None
     found = replace(CAPTURE, topology=replace(CAPTURE.topology, built=False))

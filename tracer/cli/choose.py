@@ -11,6 +11,8 @@ import click
 if TYPE_CHECKING:
     from tracer.wanted import Wanted
 
+DIRECTIONS = ("in", "out")
+
 
 def choosing(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options; its parameters are ``direction``, ``mark`` and ``process``."""
@@ -28,7 +30,7 @@ def choosing(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "-Q",
         "direction",
-        type=click.Choice(["in", "out"]),
+        type=click.Choice(DIRECTIONS),
         help="Only packets that a device has received when they are first seen (in), or that were "
         "made on this host (out).",
     )(command)

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -18,12 +18,13 @@ from tracer.cli.choose import choosing, wanted_of
 from tracer.cli.limit import limiting
 from tracer.cli.select import Typed, on_this_host, selecting
 from tracer.errors import TopologyError, UsageError
+from tracer.text import printable
 from tracer.topology.spec import LABS
 
 if TYPE_CHECKING:
+    from tracer.asked import Asked
     from tracer.cli.load import Load
     from tracer.cli.signals import Signals
-    from tracer.filter import Filter
     from tracer.model import (
         Capture,
         Journey,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from tracer.topology.names import Names
     from tracer.topology.spec import Lab
     from tracer.topology.watch import Watch
-    from tracer.wanted import Wanted
 
 _EXAMPLES = """\b
 Examples:
@@ -85,6 +85,8 @@ class Options:
     trigger: tuple[str, ...]
     quiet: bool
     verbose: bool
+    chosen: Mapping[str, str] = field(default_factory=dict)
+    """What the trace says was asked for: see ``Capture.asked``."""
 
     @property
     def to_stdout(self) -> bool:
@@ -92,7 +94,7 @@ class Options:
         return self.json or self.write == "-"
 
     @property
-    def typed(self) -> Typed:
+    def ends(self) -> Typed:
         """The names of the journeys' namespaces."""
         return Typed(self.netns, self.container, self.origin, self.target)
 
@@ -100,6 +102,23 @@ class Options:
         """Say something on standard error, unless -q."""
         if not self.quiet:
             say(text)
+
+
+_CHOOSING = {
+    "netns": "netns",
+    "container": "container",
+    "origin": "from",
+    "target": "to",
+    "direction": "Q",
+    "mark": "mark",
+    "process": "process",
+    "one_in": "sample",
+    "max_rate": "max-rate",
+    "per_flow": "per-flow",
+    "cpu_percent": "cpu-limit",
+    "trigger": "trigger",
+}
+"""Parameter → what a trace calls it: the option."""
 
 
 @click.group(cls=Commands, invoke_without_command=True, epilog=_EXAMPLES)
@@ -149,47 +168,69 @@ def trace(ctx: click.Context, /, **typed: Any) -> int:
     """
     if ctx.invoked_subcommand is not None:
         return 0
-    return _trace(Options(**typed), ctx.meta.get("filter", []), ctx.meta["command"])
+    chosen = {option: words for name, option in _CHOOSING.items() if (words := _words(typed[name]))}
+    if filter := ctx.meta.get("filter"):
+        chosen = {"filter": printable(" ".join(filter)), **chosen}
+    return _trace(Options(**typed, chosen=chosen), filter or [], ctx.meta["command"])
 
 
-def _trace(asked: Options, words: list[str], command: list[str]) -> int:
-    if asked.topology is None:
+def _words(typed: object) -> str:
+    """What was typed behind an option, in a trace's words; empty if nothing was."""
+    if typed is None:
+        return ""
+    return printable(", ".join(typed) if isinstance(typed, tuple) else str(typed))
+
+
+def _trace(typed: Options, words: list[str], command: list[str]) -> int:
+    if typed.topology is None:
         raise UsageError("say what to trace", hint="sudo skbtrace --topology docker0")
-    if asked.json and asked.write == "-":
+    if typed.json and typed.write == "-":
         raise UsageError("--json and -w - both write to standard output", hint="use one of them")
     from tracer.cli.load import Load
     from tracer.cli.signals import ending_signals
-    from tracer.filter import filter_of
     from tracer.kernel.host import require
-    from tracer.trigger import trigger_of
 
-    trigger_of(asked.trigger)  # a wrong one is said before anything is built
-    filter = filter_of(words) if words else None
-    wanted = wanted_of(asked.direction, asked.mark, asked.process)
+    asked = _asked(typed, words)  # what is wrong is said before anything is built
     require()
     with ExitStack() as stack, ending_signals() as signals:
-        sinks = _sinks(stack, asked)
-        found = _found(stack, asked, asked.topology)
-        if not asked.quiet:
-            sinks.append(_Notices(color=options.is_colored(asked.color, sys.stderr)))
-        load = Load(command, found.built, to_stdout=asked.to_stdout)
-        return _capture(asked, (filter, wanted), found, sinks=sinks, load=load, signals=signals)
+        sinks = _sinks(stack, typed)
+        found = _found(stack, typed, typed.topology)
+        if not typed.quiet:
+            sinks.append(_Notices(color=options.is_colored(typed.color, sys.stderr)))
+        load = Load(command, found.built, to_stdout=typed.to_stdout)
+        return _capture(typed, asked, found, sinks=sinks, load=load, signals=signals)
 
 
-def _sinks(stack: ExitStack, asked: Options) -> list[Sink]:
+def _asked(typed: Options, words: list[str]) -> Asked:
+    from tracer.asked import Asked
+    from tracer.filter import filter_of
+    from tracer.limits import Limits
+    from tracer.trigger import trigger_of
+
+    return Asked(
+        typed.layers,
+        typed.changes,
+        filter_of(words) if words else None,
+        wanted_of(typed.direction, typed.mark, typed.process),
+        Limits(typed.one_in or 1, typed.max_rate, typed.per_flow, typed.cpu_percent),
+        trigger_of(typed.trigger),
+    )
+
+
+def _sinks(stack: ExitStack, typed: Options) -> list[Sink]:
     from tracer.export.output import open_output
     from tracer.export.trace_writer import TraceWriter
     from tracer.topology.names import path_of
     from tracer.view.line_view import LineView
 
     sinks: list[Sink] = []
-    for path in (asked.write, "-" if asked.json else None):
+    for path in (typed.write, "-" if typed.json else None):
         if path is not None:
-            stream = stack.enter_context(open_output(path, force=asked.force))
+            stream = stack.enter_context(open_output(path, force=typed.force))
             sinks.append(TraceWriter(stream, "standard output" if path == "-" else path))
-    if not asked.to_stdout and not asked.quiet:
-        colored = options.is_colored(asked.color, sys.stdout)
-        sinks.append(LineView(sys.stdout, color=colored, ascii=asked.ascii_only, path_of=path_of))
+    if not typed.to_stdout and not typed.quiet:
+        colored = options.is_colored(typed.color, sys.stdout)
+        sinks.append(LineView(sys.stdout, color=colored, ascii=typed.ascii_only, path_of=path_of))
     return sinks
 
 
@@ -204,23 +245,23 @@ class _Found(NamedTuple):
     """Finds it as it is now."""
 
 
-def _found(stack: ExitStack, asked: Options, name: str) -> _Found:
+def _found(stack: ExitStack, typed: Options, name: str) -> _Found:
     from tracer.topology import discover
     from tracer.topology.build import standing
     from tracer.topology.names import Names
 
     names = Names()
     if name == discover.AUTO:
-        asked.notice("tracing every device of this host")
+        typed.notice("tracing every device of this host")
         return _Found(discover.everything(names), names, None, lambda: discover.everything(Names()))
     lab = discover.lab_called(name)
     if lab is not None:
         built = stack.enter_context(standing(lab))
         if built:
             where = f"no {name} on this host: the lab {name}" if lab.on_host else f"the lab {name}"
-            asked.notice(f"{where} is built, and taken down at the end")
+            typed.notice(f"{where} is built, and taken down at the end")
         elif not lab.on_host:
-            asked.notice(f"found the lab {name}")
+            typed.notice(f"found the lab {name}")
         if built or not lab.on_host:
             whole = replace(discover.discover_lab(lab, names), built=built)
 
@@ -235,7 +276,7 @@ def _found(stack: ExitStack, asked: Options, name: str) -> _Found:
             return _Found(whole, names, lab if built else None, look)
     topology = discover.discover(name, names)
     ports = len(topology.ports)
-    asked.notice(f"found {topology.name}: {ports} port{'' if ports == 1 else 's'}")
+    typed.notice(f"found {topology.name}: {ports} port{'' if ports == 1 else 's'}")
     return _Found(topology, names, None, lambda: discover.discover(name, Names()))
 
 
@@ -280,8 +321,8 @@ class _Notices:
 
 
 def _capture(
-    asked: Options,
-    chosen: tuple[Filter | None, Wanted],
+    typed: Options,
+    asked: Asked,
     found: _Found,
     *,
     sinks: list[Sink],
@@ -289,28 +330,15 @@ def _capture(
     signals: Signals,
 ) -> int:
     from tracer.kernel.source import KernelSource
-    from tracer.limits import Limits
     from tracer.session import Session
     from tracer.sink import Tee
     from tracer.topology.discover import scope
-    from tracer.trigger import trigger_of
     from tracer.view.capture import closing, opening
     from tracer.view.line_view import write_lines
 
-    colored = options.is_colored(asked.color, sys.stderr)
-    filter, wanted = chosen
-    selection = on_this_host(asked.typed, found.names, found.topology)
-    limits = Limits(asked.one_in or 1, asked.max_rate, asked.per_flow, asked.cpu_percent)
-    trigger = trigger_of(asked.trigger)
-    source = KernelSource(
-        scope(found.topology),
-        asked.layers,
-        changes=asked.changes,
-        limits=limits,
-        trigger=trigger,
-        filter=filter,
-        wanted=wanted,
-    )
+    colored = options.is_colored(typed.color, sys.stderr)
+    selection = on_this_host(typed.ends, found.names, found.topology)
+    source = KernelSource(scope(found.topology), asked)
     watch = _watch(found)
     session = Session(
         source,
@@ -319,9 +347,9 @@ def _capture(
         found.topology,
         watch=watch,
         selects=selection,
-        limits=limits,
-        trigger=trigger,
-        filter=None if filter is None else filter.text,
+        limits=asked.limits,
+        trigger=asked.trigger,
+        typed=typed.chosen,
     )
     seen: list[Capture] = []
     # What is made per packet holds no cycles; looking for some costs more than making journeys.
@@ -330,19 +358,19 @@ def _capture(
 
     def ready(capture: Capture) -> None:
         seen.append(capture)
-        if not asked.quiet:
+        if not typed.quiet:
             write_lines(sys.stderr, opening(capture), color=colored)
-        if asked.verbose:
+        if typed.verbose:
             for place in capture.probes:
                 say(f"{place.function}: {place.symbol or place.why_missing}")
         load.start()
 
-    asked.notice("compiling and attaching the probes")
+    typed.notice("compiling and attaching the probes")
     with load, signals.call(session.stop), watch:
         summary = session.run(
-            ready=ready, go_on=load.go_on, most=asked.count, seconds=asked.seconds
+            ready=ready, go_on=load.go_on, most=typed.count, seconds=typed.seconds
         )
-    if not asked.quiet:
+    if not typed.quiet:
         write_lines(sys.stderr, closing(seen[0], summary), color=colored)
     if load.failure:
         say(load.failure)

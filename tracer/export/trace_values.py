@@ -97,7 +97,7 @@ class Values:
             topology=None if topology is None else self._topology(topology),
             tool=text(members, "tool"),
             cpus=integer(members, "cpus"),
-            filter=optional(members, "filter", text),
+            asked=optional(members, "asked", text_map) or {},
         )
 
     def topology(self, members: Members) -> TopologyChange:

@@ -273,7 +273,7 @@ def header(capture: Capture) -> dict[str, object]:
         "kernel": capture.kernel,
         "machine": capture.machine,
         "cpus": capture.cpus,
-        **({} if capture.filter is None else {"filter": capture.filter}),
+        "asked": dict(capture.asked),
         "clock": {
             "monotonic_ns": str(capture.monotonic_ns),
             "realtime_ns": str(capture.realtime_ns),

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from tracer.asked import Asked
 from tracer.errors import PrerequisiteError
-from tracer.filter import Filter
 from tracer.kernel.btf import Btf
-from tracer.limits import EVERYTHING, Limits
+from tracer.limits import Limits
 from tracer.model import Layer, Outcome
 from tracer.probes import PROBES, Attach, Handler, chosen
 from tracer.trigger import Trigger
-from tracer.wanted import ANYTHING, Wanted
+from tracer.wanted import Wanted
 
 LIVE_MAX = 16384
 """Packets followed at once. Bounds the kernel's memory: 1.4 kB each."""
@@ -80,15 +80,10 @@ MODULES = Path("/sys/module")
 def definitions(
     btf: Btf,
     addresses: Mapping[str, int],
+    asked: Asked,
     *,
     cpus: int,
     scoped: bool,
-    layers: Collection[Layer],
-    changes: bool,
-    limits: Limits = EVERYTHING,
-    trigger: Trigger | None = None,
-    filter: Filter | None = None,
-    wanted: Wanted = ANYTHING,
 ) -> list[str]:
     """Return compiler flags. PrerequisiteError if this kernel's types are not of those we know."""
     values: dict[str, int | str] = {
@@ -115,21 +110,21 @@ def definitions(
             raise PrerequisiteError(f"this kernel's sk_buff keeps {member} far from protocol")
     if _offset(btf, "sk_buff", "data") - _offset(btf, "sk_buff", "head") != 8:  # likewise
         raise PrerequisiteError("this kernel's sk_buff keeps data far from head")
-    if changes:
+    if asked.changes:
         values |= _window(btf)
-    if filter is not None:
-        values["SKBTRACE_FILTER"] = filter.in_c()
-        if filter.needs_addresses:
+    if asked.filter is not None:
+        values["SKBTRACE_FILTER"] = asked.filter.in_c()
+        if asked.filter.needs_addresses:
             values["SKBTRACE_FILTER_ADDRESSES"] = 1
-    values |= _wanted(wanted, values)
-    if filter is not None or wanted or not limits.takes_all:
+    values |= _wanted(asked.wanted, values)
+    if asked.passes_over:
         values["SKBTRACE_PASSES_OVER"] = 1
-    values |= _handlers(layers) | _limits(limits) | _trigger(trigger)
-    if Layer.NETFILTER in layers:
+    values |= _handlers(asked.layers) | _limits(asked.limits) | _trigger(asked.trigger)
+    if Layer.NETFILTER in asked.layers:
         values |= _netfilter(btf)
     rows = " ".join(
         f"X({i},{PROBES[i].attach},{PROBES[i].handler},{PROBES[i].skb},{int(PROBES[i].final)})"
-        for i in chosen(layers)
+        for i in chosen(asked.layers)
     )
     ops = "||".join(f"(o)=={addresses[name]:#x}ULL" for name in _OPS if name in addresses)
     return [

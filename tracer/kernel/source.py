@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Collection
 from contextlib import suppress
 
+from tracer.asked import Asked
 from tracer.errors import PrerequisiteError, SkbtraceError
-from tracer.filter import Filter
 from tracer.kernel.bcc import load_bcc
 from tracer.kernel.btf import Btf
 from tracer.kernel.compiler import compile_program
@@ -20,12 +19,9 @@ from tracer.kernel.definitions import MODULES, SYMBOLS, definitions
 from tracer.kernel.misses import TABLE, Misses
 from tracer.kernel.program import Map, Program
 from tracer.kernel.symbols import Symbols, plain
-from tracer.limits import EVERYTHING, Limits
 from tracer.model import Layer, ProbePlace, Scope
-from tracer.probes import DEFAULT_LAYERS, FREES, PROBES, Attach, Handler, Probe, chosen
+from tracer.probes import FREES, PROBES, Attach, Handler, Probe, chosen
 from tracer.text import printable
-from tracer.trigger import Trigger
-from tracer.wanted import ANYTHING, Wanted
 from tracer.wire import (
     END,
     END_COUNT,
@@ -72,35 +68,16 @@ _REASONS = ("qdisc_drop_reason", "skb_drop_reason")
 class KernelSource:
     """Probes on this kernel. Start once, read often, stop once.
 
-    ``scope``: where journeys may begin (see ``model.Scope``), or None for everywhere. ``layers``:
-    which probes beside those that are always there. ``changes``: whether every hop looks at what is
-    different about the packet. ``filter``, ``wanted``: which packets begin
-    one. ``limits``: how much is
-    followed. ``trigger``: which journeys are sent. What is not asked for is not compiled.
-    Reading and stopping are for one thread.
+    ``scope``: where journeys may begin (see ``model.Scope``), or None for everywhere. Reading and
+    stopping are for one thread.
     """
 
-    def __init__(
-        self,
-        scope: Scope | None = None,
-        layers: Collection[Layer] = DEFAULT_LAYERS,
-        *,
-        changes: bool = True,
-        limits: Limits = EVERYTHING,
-        trigger: Trigger | None = None,
-        filter: Filter | None = None,
-        wanted: Wanted = ANYTHING,
-    ) -> None:
+    def __init__(self, scope: Scope | None = None, asked: Asked | None = None) -> None:
         self._scope = scope
-        self._limits = limits
-        self._trigger = trigger
+        self._asked = asked = asked or Asked()
         self._scoped: dict[tuple[int, int], bool] = {}
-        self._layers = layers
-        self._positions = chosen(layers)
+        self._positions = chosen(asked.layers)
         self._cpus = 0
-        self._changes = changes
-        self._filter = filter
-        self._wanted = wanted
         self._program: Program | None = None
         self._stopped = False
         self._misses: Misses | None = None
@@ -126,14 +103,9 @@ class KernelSource:
             defined = definitions(
                 btf,
                 addresses,
+                self._asked,
                 cpus=cpus,
                 scoped=self._scope is not None,
-                layers=self._layers,
-                changes=self._changes,
-                limits=self._limits,
-                trigger=self._trigger,
-                filter=self._filter,
-                wanted=self._wanted,
             )
             self._reasons = {
                 number: name.removeprefix("SKB_DROP_REASON_")
@@ -152,7 +124,7 @@ class KernelSource:
             p.symbol
             for p in places
             # Nobody sees that the free of a packet was missed that is not followed.
-            if p.symbol and (p.function not in FREES or self._passes_over)
+            if p.symbol and (p.function not in FREES or self._asked.passes_over)
         )
         if not any(place.symbol for place in places):
             raise PrerequisiteError(
@@ -161,7 +133,7 @@ class KernelSource:
             )
         self._program.open_ring("records", self._keep)
         self.rescope(self._scope or {})
-        self.sample(self._limits.one_in)
+        self.sample(self._asked.limits.one_in)
         self._count_from_here()
         self._begin(True)
         return places
@@ -189,7 +161,7 @@ class KernelSource:
 
     def sample(self, one_in: int) -> None:
         """Follow one packet in so many from now on, if ``limits`` say that it may be sampled."""
-        if self._limits.samples:
+        if self._asked.limits.samples:
             self._maps["chance"].set(_FIRST, _U64.pack((1 << 32) // one_in))
 
     def passed(self) -> dict[str, int]:
@@ -266,11 +238,6 @@ class KernelSource:
         missed = self._missed if self._stopped else self._count_missed()
         return totals if missed is None else totals | {"probe_missed": missed}
 
-    @property
-    def _passes_over(self) -> bool:
-        asked = self._filter is not None or bool(self._wanted)
-        return asked or not self._limits.takes_all
-
     def _count_missed(self) -> int | None:
         return None if self._misses is None else self._misses.of(self._probed)
 
@@ -316,7 +283,7 @@ class KernelSource:
     def _attach_all(self, symbols: Symbols) -> tuple[ProbePlace, ...]:
         """One place per function; one with two rows is missing if either is."""
         places: dict[str, ProbePlace] = {}
-        for number in chosen(self._layers):
+        for number in self._positions:
             probe = PROBES[number]
             place = self._attach(number, probe, symbols)
             if place is None:
@@ -355,7 +322,7 @@ class KernelSource:
         for number, name in enumerate(_PROGRAMS):
             loaded = self._running.load(f"skbtrace_{name}")
             self._maps["programs"].set(_U32.pack(number), _U32.pack(loaded))
-        if Layer.DRIVER in self._layers:
+        if Layer.DRIVER in self._asked.layers:
             loaded = self._running.load("skbtrace_raw_begin", raw=True)
             self._maps["raw_programs"].set(_FIRST, _U32.pack(loaded))
 
@@ -375,8 +342,8 @@ class KernelSource:
 
     def _alive(self) -> list[bytes]:
         """Records in the table whose packets live."""
-        start = _LIVE_PREFIX.size + self._changes * _SEEN_BYTES
-        start += (Layer.NETFILTER in self._layers) * _NFT_BYTES
+        start = _LIVE_PREFIX.size + self._asked.changes * _SEEN_BYTES
+        start += (Layer.NETFILTER in self._asked.layers) * _NFT_BYTES
         return [
             leaf[start : start + RECORD_MAX]
             for _, leaf in self._maps["live"].items()

@@ -34,10 +34,8 @@ def opening(capture: Capture) -> list[Line]:
     probes = _count(len(capture.attached), "probe")
     where = f"{found} on Linux {capture.kernel} ({capture.machine}): {probes} attached"
     lines: list[Line] = [((name, "flow"), (where, ""))]
-    if capture.filter is not None:
-        lines.append(
-            (("only packets that are, when they are first seen: ", ""), (capture.filter, "flow"))
-        )
+    for option, words in capture.asked.items():
+        lines.append(((f"{option}: ", ""), (words, "flow")))
     for place in capture.missing:
         why = "" if place.why_missing is None else f": {place.why_missing}"
         lines.append((("! ", "warning"), (f"no probe on {place.function}{why}", "warning")))
