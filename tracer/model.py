@@ -531,6 +531,8 @@ class Summary:
     """Packets that a device beside the topology (an uplink) received and that never came to it."""
     silent: tuple[str, ...] = ()
     """Attached functions that never fired although packets passed their neighbours."""
+    unloaded: tuple[str, ...] = ()
+    """Attached functions whose module was unloaded meanwhile: nothing saw them from then on."""
     unselected: int = 0
     """Journeys that are not among the others, because they were not asked for."""
     sampled: tuple[int, int] = (1, 1)

@@ -78,6 +78,9 @@ class Source(Protocol):
     def ends(self) -> list[EndCount]:
         """How packets ended that were followed."""
 
+    def unloaded(self) -> tuple[str, ...]:
+        """Attached functions whose module was unloaded since."""
+
     def beside(self) -> int:
         """Packets received beside the topology that never came to it."""
 
@@ -335,6 +338,7 @@ class Session:
                 and hits.get(p.neighbour)
                 and not hits.get(p.function)
             ),
+            unloaded=self._source.unloaded(),
             unselected=self._unselected,
             sampled=self._sampled,
             passed_over=passed_over,

@@ -119,11 +119,11 @@ def as_nobody() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
         house.rmdir()
 
 
-def start_skbtrace(*args: str) -> subprocess.Popen[str]:
+def start_skbtrace(*args: str, out: int = subprocess.PIPE) -> subprocess.Popen[str]:
     """Start the real command and wait until every probe is attached."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tracer", *args],
-        stdout=subprocess.PIPE,
+        stdout=out,
         stderr=subprocess.PIPE,
         text=True,
         cwd=HOUSE,

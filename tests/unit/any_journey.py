@@ -303,6 +303,7 @@ def summaries(of: int) -> st.SearchStrategy[Summary]:
         hits=_counters,
         beside=counts,
         silent=st.lists(names, max_size=3).map(tuple),
+        unloaded=st.lists(names, max_size=3).map(tuple),
         unselected=counts,
         sampled=st.tuples(st.integers(1, 9), st.integers(9, 1 << 20)),
         passed_over=_counters,

@@ -88,6 +88,9 @@ class Playback:
     def lost(self) -> dict[str, int]:
         return dict.fromkeys(wire.LOSSES, 0) | {"ring_full": 3}
 
+    def unloaded(self) -> tuple[str, ...]:
+        return ("br_forward",)
+
     def beside(self) -> int:
         return 7
 

@@ -25,6 +25,11 @@ def test_the_opening_says_what_where_and_with_how_much() -> None:
     ]
 
 
+def test_the_closing_says_which_probes_went_with_their_module() -> None:
+    (_, line) = said(closing(CAPTURE, Summary(lost={"probe_missed": 0}, unloaded=("a", "b"))))[:2]
+    assert line.startswith("! not seen any more since the module was unloaded: a, b; start")
+
+
 def test_the_opening_says_what_was_asked_for() -> None:
     asked = replace(CAPTURE, asked={"filter": "tcp port 80", "Q": "in"})
     assert said(opening(asked))[1:3] == ["filter: tcp port 80", "Q: in"]

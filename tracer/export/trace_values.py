@@ -151,6 +151,7 @@ class Values:
             hits=counts(members, "hits"),
             beside=optional(members, "beside", integer) or 0,
             silent=texts(members, "silent"),
+            unloaded=optional(members, "unloaded", texts) or (),
             unselected=optional(members, "unselected", integer) or 0,
             counted=None if counted is None else self._counted(counted),
             sampled=optional(members, "sampled", _range) or (1, 1),

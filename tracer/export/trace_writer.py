@@ -305,6 +305,7 @@ def footer(summary: Summary) -> dict[str, object]:
         "hits": summary.hits,
         "beside": summary.beside,
         "silent": list(summary.silent),
+        "unloaded": list(summary.unloaded),
         "unselected": summary.unselected,
         **({} if summary.counted is None else {"counted": _counted(summary.counted)}),
         "sampled": list(summary.sampled),

@@ -84,6 +84,7 @@ class KernelSource:
         self._missed: int | None = None
         self._probed: frozenset[str] = frozenset()
         self._batch: list[bytes] = []
+        self._loaded: dict[str, tuple[str, int]] = {}  # function → its module, which load of it
         self._known: dict[int, tuple[str, int] | None] = {}
         self._reasons: dict[int, str] = {}
         self._tables: dict[tuple[int, int], tuple[int, str, str, int | None] | None] = {}
@@ -120,6 +121,13 @@ class KernelSource:
         self._program = Program(compile_program(defined), cpus)
         self._load_shared()
         places = self._attach_all(symbols)
+        there = {place.function for place in places if place.symbol}
+        self._loaded = {
+            probe.function: (probe.module, load)
+            for probe in PROBES
+            if probe.function in there and probe.module is not None
+            if (load := _load_of(probe.module)) is not None
+        }
         self._probed = frozenset(
             p.symbol
             for p in places
@@ -185,6 +193,14 @@ class KernelSource:
     def ends(self) -> list[EndCount]:
         """How the packets ended that were followed, also those whose records were lost."""
         return [decode_end(key, count) for key, count in self._maps["ends"].items()]
+
+    def unloaded(self) -> tuple[str, ...]:
+        """Probed functions whose module was unloaded since: the kernel has removed the probes.
+
+        It does so without a word (kprobes_module_callback, kernel/kprobes.c), and does not put them
+        back when the module is loaded again.
+        """
+        return tuple(f for f, module in self._loaded.items() if _load_of(module[0]) != module[1])
 
     def beside(self) -> int:
         """Packets so far that a device beside the topology received and that never came to it."""
@@ -356,3 +372,11 @@ class KernelSource:
         size = (table.kind.value_bytes + 7) // 8 * 8
         rows = [table.get(_U32.pack(context)) or b"" for context in range(_CONTEXTS)]
         return [row[at : at + size] for row in rows for at in range(0, len(row), size)]
+
+
+def _load_of(module: str) -> int | None:
+    """A number for this load of a module, None if it is not loaded or built in."""
+    try:
+        return (MODULES / module / "initstate").stat().st_ino  # what is built in has none
+    except OSError:
+        return None

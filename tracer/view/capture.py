@@ -140,6 +140,10 @@ def closing(capture: Capture, summary: Summary) -> list[Line]:
                 (f"{function} never fired, although its neighbours did", "warning"),
             )
         )
+    if summary.unloaded:
+        names = ", ".join(summary.unloaded)
+        words = f"not seen any more since the module was unloaded: {names}; start skbtrace anew"
+        lines.append((("! ", "bad"), (words, "bad")))
     if capture.missing:
         names = ", ".join(dict.fromkeys(p.function for p in capture.missing))
         lines.append((("! ", "warning"), (f"not probed: {names}", "warning")))
