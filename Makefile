@@ -8,7 +8,7 @@ PYTHON = .venv/bin/python
 # depmod and the like, which a user's PATH may lack.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
-.PHONY: help demo test unit lint kernel bench clean
+.PHONY: help demo test unit lint kernel bench soak clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -39,6 +39,10 @@ kernel: ## the kernel tests on one kernel; KERNEL=6.12, ARGS='-k ping', HOST=1: 
 bench: ## measure in a guest; KERNEL=6.12, PEER=pwru: compare with it; ARGS='--bulk 10': bulk TCP
 	@tests/setup trace guest test
 	@$(PYTHON) -m tests.bench --kernel $(KERNEL) $(if $(PEER),--peer $(PEER)) $(ARGS)
+
+soak: ## ten minutes of flood on each kernel, containers coming and going; ARGS="--kernel 6.1 --seconds 60"
+	@tests/setup trace guest test
+	@$(PYTHON) -m tests.soak $(ARGS)
 
 clean: ## remove what the above have made here; the kernels stay in the cache
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info

@@ -47,6 +47,8 @@ BACKLOG_MAX = 131072
 is some ten times faster than making journeys, so a burst is saved from the ring buffer first."""
 UNSETTLED_MAX_S = 2.0
 """How long journeys may wait for what is known of a change of the topology."""
+WAITING_S = 2.0
+"""How often it is told how much is still to be read at the end."""
 DRAIN_S = 0.1
 """How long packets that are under way at the stop may take to end before they are *unfinished*."""
 
@@ -165,6 +167,9 @@ class Session:
         )
         self._exchanges = Exchanges()
         self._stop = threading.Event()
+        self._draining = False
+        self._hurried = False
+        self._unread = 0
         self._backlog: deque[bytes] = deque()
         self._arrived = 0  # records, from the ring buffer
         self._made = 0  # records, into journeys
@@ -177,13 +182,19 @@ class Session:
         self._unselected = 0
 
     def stop(self) -> None:
-        """End the capture: soon, in order, with everything that was seen."""
+        """End the capture: soon, in order, with everything that was seen.
+
+        Said again while what was seen is still being read, the rest is left and counted as lost.
+        """
+        if self._draining:
+            self._hurried = True
         self._stop.set()
 
     def run(
         self,
         *,
         ready: Callable[[Capture], None] = lambda _: None,
+        waiting: Callable[[int], None] = lambda _: None,
         go_on: Callable[[], bool] = lambda: True,
         most: int | None = None,
         seconds: float | None = None,
@@ -191,8 +202,9 @@ class Session:
         """Attach, hand journeys to the sink until told to stop, and detach on every way out.
 
         ``ready`` is called when every probe is attached; ``go_on`` is asked some twenty times a
-        second; ``most`` journeys or ``seconds`` after ready are the end, too. Raises what the
-        source and the sink raise; the probes are gone then as well.
+        second; ``most`` journeys or ``seconds`` after ready are the end, too. ``waiting`` is told
+        once in WAITING_S how many records are still to be read after that. Raises what the source
+        and the sink raise; the probes are gone then as well.
         """
         try:
             capture = self._capture(self._source.start())
@@ -210,7 +222,7 @@ class Session:
                     break
                 if not busy:
                     self._stop.wait(min(QUIET_S, left))
-            self._drain(most)
+            self._drain(most, waiting)
             summary = self._summary(capture)
             self._sink.end(summary)
             return summary
@@ -265,13 +277,22 @@ class Session:
         self._unsettled_since = since = self._unsettled_since or now
         return now - since > UNSETTLED_MAX_S
 
-    def _drain(self, most: int | None) -> None:
+    def _drain(self, most: int | None, waiting: Callable[[int], None]) -> None:
         """Let what is under way end, detach, read the rest."""
         self._source.pause()
         time.sleep(DRAIN_S)
         alive = self._source.stop()
-        while self._journeys != most and self._read(most, at_once=True):
-            pass
+        self._draining = True
+        told = time.monotonic()
+        while self._journeys != most and not self._hurried and self._read(most, at_once=True):
+            if time.monotonic() - told > WAITING_S:
+                told = time.monotonic()
+                waiting(len(self._backlog))
+        if self._hurried:
+            self._unread = len(self._backlog)
+            self._backlog.clear()
+            while batch := self._source.read():
+                self._unread += len(batch)
         self._hand_over(self._correlator.finish(map(decode, alive)), most)
 
     def _hand_over(self, journeys: Iterable[Journey], most: int | None) -> None:
@@ -326,7 +347,7 @@ class Session:
         return Summary(
             journeys=self._journeys,
             hops=self._hops,
-            lost=self._source.lost() | self._correlator.lost,
+            lost=self._source.lost() | self._correlator.lost | {"unread": self._unread},
             outcomes=dict(self._outcomes),
             beside=self._source.beside(),
             hits={f: self._hits[f] for f in dict.fromkeys(p.function for p in PROBES)},

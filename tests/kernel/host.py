@@ -201,3 +201,10 @@ def effects(container: Sequence[str], address: str, beside: str) -> dict[str, ob
         "to the next container": answered(container, beside),
         "to the host": answered(container, "172.17.0.1"),
     }
+
+
+def complaints() -> list[str]:
+    """What the kernel log warns of: a bug, a lockup, a stall."""
+    log = run("dmesg", "--level", "emerg,alert,crit,err,warn")
+    words = ("WARNING", "BUG", "lockup", "stall")
+    return [line for line in log.splitlines() if any(word in line for word in words)]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.conftest import C1, C1_IP, C2_IP, HOUSE, TIMEOUT_S, Trace, sh, start_skbtrace
+from tests.kernel.host import complaints
 from tracer.model import Outcome
 
 pytestmark = pytest.mark.kernel
@@ -36,13 +37,6 @@ def ended(tracer: subprocess.Popen[str], trace: Path) -> tuple[Trace, str]:
     return Trace(trace), said
 
 
-def warnings() -> list[str]:
-    """What the kernel log complains about."""
-    log = subprocess.check_output(["dmesg", "--level", "emerg,alert,crit,err,warn"], text=True)
-    words = ("WARNING", "BUG", "lockup", "stall", "RCU")
-    return [line for line in log.splitlines() if any(word in line for word in words)]
-
-
 @pytest.fixture
 def cpu() -> Iterator[None]:
     """A CPU that may go, and is there again afterwards."""
@@ -54,7 +48,7 @@ def cpu() -> Iterator[None]:
 
 @pytest.mark.usefixtures("lab", "cpu")
 def test_a_cpu_goes_and_comes_back(tmp_path: Path) -> None:
-    before = warnings()
+    before = complaints()
     tracer = started(tmp_path / "t.json")
     sh(ON_CPU.format(cpu=1))
     CPU.write_text("0")
@@ -69,7 +63,7 @@ def test_a_cpu_goes_and_comes_back(tmp_path: Path) -> None:
     assert {j.hops[0].cpu for j in requests[:REQUESTS]} == {1}
     assert {j.hops[0].cpu for j in requests[REQUESTS : 2 * REQUESTS]} == {0}
     assert {j.hops[0].cpu for j in requests[2 * REQUESTS :]} == {1}
-    assert warnings() == before
+    assert complaints() == before
 
 
 @pytest.mark.once
@@ -116,7 +110,7 @@ def test_a_slow_reader_gets_everything(tmp_path: Path) -> None:
 
 def test_a_module_that_is_unloaded_takes_its_probes_along_and_that_is_said(tmp_path: Path) -> None:
     pair = "modprobe veth; ip link add skbt-x type veth peer name skbt-y; ip link set skbt-x up"
-    before = warnings()
+    before = complaints()
     sh(pair)
     try:
         tracer = started(tmp_path / "t.json", topology="auto")
@@ -128,4 +122,4 @@ def test_a_module_that_is_unloaded_takes_its_probes_along_and_that_is_said(tmp_p
         sh("ip link del skbt-x")
     assert trace.summary.unloaded == ("veth_xmit",)
     assert "not seen any more since the module was unloaded: veth_xmit; start" in said
-    assert warnings() == before
+    assert complaints() == before

@@ -191,6 +191,7 @@ def test_what_was_counted_is_what_was_handed_over() -> None:
         "ring_full": 3,
         "hop_missing": 0,
         "chunk_lost": 0,
+        "unread": 0,
     }
 
 
@@ -272,6 +273,27 @@ def test_stop_ends_it() -> None:
     session = Session(source, PLACES, sink)
     session.run(ready=lambda _: session.stop())
     assert sink.calls[-1] == "end"
+
+
+def test_told_again_to_stop_it_leaves_what_it_has_not_read_and_counts_it() -> None:
+    class Impatient(Kept):
+        def journeys(self, batch: Sequence[Journey]) -> None:
+            super().journeys(batch)
+            session.stop()
+
+    source, sink = Playback(records(SLICE + 9), records(5)), Impatient()
+    session = Session(source, PLACES, sink)
+    summary = session.run(ready=lambda _: session.stop())
+    assert (summary.journeys, summary.lost["unread"]) == (SLICE, 9 + 5)
+    assert sink.calls[-1] == "end"
+
+
+def test_how_much_is_left_to_read_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "WAITING_S", 0)
+    left: list[int] = []
+    session = Session(Playback(records(2 * SLICE + 9)), PLACES, Kept())
+    session.run(ready=lambda _: session.stop(), waiting=left.append)
+    assert left == [SLICE + 9, 9, 0]
 
 
 def test_a_sink_that_fails_leaves_no_probe() -> None:

@@ -111,7 +111,7 @@ def test_every_loss_counter_of_the_kernel_program_is_explained() -> None:
     lost = Correlator(
         Names(lambda *_: ETH0_C1, lambda *_: ETH0_C1.netns, lambda _: None, str, lambda *_: None)
     ).lost
-    assert {*KERNEL_LOSSES, *lost, "probe_missed"} == LOSSES.keys()
+    assert {*KERNEL_LOSSES, *lost, "probe_missed", "unread"} == LOSSES.keys()
 
 
 def test_hits_that_nobody_counted_are_not_claimed_to_be_none() -> None:

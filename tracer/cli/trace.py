@@ -365,10 +365,13 @@ def _capture(
                 say(f"{place.function}: {place.symbol or place.why_missing}")
         load.start()
 
+    def waiting(records: int) -> None:
+        typed.notice(f"{records} journeys wait to be read; Ctrl-C leaves them, and counts them")
+
     typed.notice("compiling and attaching the probes")
     with load, signals.call(session.stop), watch:
         summary = session.run(
-            ready=ready, go_on=load.go_on, most=typed.count, seconds=typed.seconds
+            ready=ready, waiting=waiting, go_on=load.go_on, most=typed.count, seconds=typed.seconds
         )
     if not typed.quiet:
         write_lines(sys.stderr, closing(seen[0], summary), color=colored)

@@ -19,6 +19,7 @@ LOSSES = {
     "probe_missed": "hits of a probe were passed over, its CPU was inside another one; at most so "
     "many hops are missing",
     "hop_missing": "times a hop is missing between two that do not follow one another",
+    "unread": "records, most of them whole journeys, were left unread when told again to end",
     "hop_limit": "hops are left out of packets that passed more probes than a journey may have",
 }
 """Loss counter → what its number counts and means."""
