@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.bench import bulk, following
+from tests.bench import bulk, following, where
 from tests.vm import KERNELS, Guest, GuestLost
 from tests.vm.peer import PWRU, PeerError
 
@@ -32,6 +32,9 @@ def main() -> int:
     parser.add_argument(
         "--following", action="store_true", help="what following the topology costs instead"
     )
+    parser.add_argument(
+        "--where", action="store_true", help="what the kernel says of each probe's program instead"
+    )
     options = parser.parse_args()
     env = {}
     try:
@@ -43,6 +46,8 @@ def main() -> int:
                 command = [sys.executable, "-m", "tests.bench.bulk", f"-t {options.bulk}"]
             if options.following:
                 command = [sys.executable, "-m", "tests.bench.following"]
+            if options.where:
+                command = [sys.executable, "-m", "tests.bench.where"]
             status = Guest(options.kernel).run(command, out=Path(folder), env=env)
             if status:
                 print(f"bench: the measurements ended with status {status}", file=sys.stderr)
@@ -56,6 +61,8 @@ def main() -> int:
             if options.following:
                 runs = json.loads(Path(folder, "following.json").read_text())
                 return tell(following.rows(runs))
+            if options.where:
+                return tell(where.rows(json.loads(Path(folder, "where.json").read_text())))
             figures = json.loads(Path(folder, "bench.json").read_text())
     except (PeerError, GuestLost) as error:
         print(f"bench: {error}", file=sys.stderr)

@@ -30,6 +30,7 @@ from tests.vm.__main__ import EXIT_LOST, EXIT_TIMED_OUT
 AT_ONCE = 2
 """A guest wants a processor for itself, and two is what there is to count on."""
 GUEST_LIMIT_S = 3600
+GUEST_LIMIT_ALL_S = 3 * GUEST_LIMIT_S
 PAGES = ("readme", "printed", "expected")
 TYPED = ("command", "select", "filter", "limits", "hostile")
 """Files of tests, most of which are marked `once`."""
@@ -161,8 +162,10 @@ def host_jobs() -> list[Job]:
 
 def guest_job(kernel: str, *, everything: bool = False) -> Job:
     """The kernel tests in a guest."""
-    chosen = () if everything else ("-m", "not once")
-    return in_a_guest(f"kernel {kernel}", ["--kernel", kernel, "--nics"], "tests/kernel", *chosen)
+    chosen = () if everything else ("-m", "not once and not slow")
+    launch = ["--kernel", kernel, "--nics"]
+    limit_s = GUEST_LIMIT_ALL_S if everything else GUEST_LIMIT_S
+    return in_a_guest(f"kernel {kernel}", launch, "tests/kernel", *chosen, limit_s=limit_s)
 
 
 def once_jobs() -> list[Job]:
@@ -171,7 +174,7 @@ def once_jobs() -> list[Job]:
     pages, typed = [[f"tests/kernel/test_{name}.py" for name in names] for names in (PAGES, TYPED)]
     rest = ["tests/kernel", *(f"--ignore={file}" for file in (*pages, *typed))]
     return [
-        in_a_guest(f"{name} {ONCE_KERNEL}", launch, *files, "-m", "once")
+        in_a_guest(f"{name} {ONCE_KERNEL}", launch, *files, "-m", "once and not slow")
         for name, files in (("pages", pages), ("typed", typed), ("once", rest))
     ]
 
@@ -189,9 +192,9 @@ def engines_job(kernel: str) -> Job:
     return in_a_guest(f"engines {kernel}", launch, *engines)
 
 
-def in_a_guest(name: str, launch: list[str], *tests: str) -> Job:
+def in_a_guest(name: str, launch: list[str], *tests: str, limit_s: int = GUEST_LIMIT_S) -> Job:
     """Tests in a guest of their own."""
-    run = [sys.executable, "-m", "tests.vm", "run", *launch, "--timeout", str(GUEST_LIMIT_S)]
+    run = [sys.executable, "-m", "tests.vm", "run", *launch, "--timeout", str(limit_s)]
     return Job(name, [*run, "--out", "{out}", "--", *pytest(*tests)], require="kernel", guest=True)
 
 
