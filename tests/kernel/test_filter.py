@@ -41,6 +41,10 @@ EXPRESSIONS = [
 ]
 FEW = ("vlan and udp port 53",)
 """What differs between kernels is where a packet's bytes are found, not what is done with them."""
+SOME = ("ether src 02:42:ac:11:00:02 and icmp", "len > 100")
+"""What is done with them is tried in bulk in tests/unit/test_filter.py."""
+LAST = b"skbt"
+"""What the last packets carry."""
 
 
 def kept_by_tcpdump(file: Path, expression: str, begin_ns: int) -> list[bytes]:
@@ -68,10 +72,15 @@ def ends(journey: Journey) -> tuple[str, str]:
     return netnses[0], netnses[-1]
 
 
+def marks(expression: str) -> list[pytest.MarkDecorator]:
+    """Where it is tried."""
+    if expression in FEW:
+        return []
+    return [pytest.mark.once] if expression in SOME else [pytest.mark.slow]
+
+
 @pytest.mark.usefixtures("lab")
-@pytest.mark.parametrize(
-    "expression", [pytest.param(e, marks=[pytest.mark.once] * (e not in FEW)) for e in EXPRESSIONS]
-)
+@pytest.mark.parametrize("expression", [pytest.param(e, marks=marks(e)) for e in EXPRESSIONS])
 def test_what_it_keeps_is_what_tcpdump_keeps(expression: str, tmp_path: Path) -> None:
     trace, file = tmp_path / "t.json", tmp_path / "t.pcap"
     words = (
@@ -84,9 +93,9 @@ def test_what_it_keeps_is_what_tcpdump_keeps(expression: str, tmp_path: Path) ->
         *expression.split(),
     )
     tracer = start_skbtrace(*words)
-    inside = ["ip", "netns", "exec", C1]
+    inside = ("ip", "netns", "exec", C1, "tcpdump", "-i", "eth0")
     dump = subprocess.Popen(
-        [*inside, "tcpdump", "-i", "eth0", "-Q", "out", "-U", "-Z", "root", "-w", file],
+        [*inside, "-Q", "out", "--immediate-mode", "-U", "-Z", "root", "-w", file],
         stderr=subprocess.DEVNULL,
     )
     while not file.exists() or file.stat().st_size < 24:
@@ -94,8 +103,9 @@ def test_what_it_keeps_is_what_tcpdump_keeps(expression: str, tmp_path: Path) ->
     time.sleep(0.5)
     begin_ns, begun_ns = time.time_ns(), time.monotonic_ns()
     send(C1, "eth0", [frame for frame, length in PACKETS if len(frame) == length])
-    sh(f"ip netns exec {C1} ping -q -c 2 -i 0.2 {C2_IP}")
-    time.sleep(0.5)
+    sh(f"ip netns exec {C1} ping -q -c 2 -i 0.2 -p {LAST.hex()} {C2_IP}")
+    while file.read_bytes().count(10 * LAST) < 2:
+        time.sleep(0.1)
     dump.terminate()
     dump.wait(TIMEOUT_S)
     tracer.send_signal(signal.SIGINT)

@@ -149,9 +149,9 @@ def test_an_elephant_does_not_hide_the_mouse(tmp_path: Path) -> None:
     assert sent.trace.summary.passed_over["per_flow"] == sent.passed_over > 2000
     both = [j for j in sent.trace.of("icmp") if HOST_IP in (j.flow.src, j.flow.dst)]
     assert len(both) == 16
-    starts = [j.start_ns for j in sent.trace.of("icmp", C1_IP) + sent.trace.of("icmp", C2_IP)]
+    starts = [j.start_ns for j in sent.trace.of("icmp") if j not in both]
     seconds = (max(starts) - min(starts)) / 1e9
-    assert 20 < len(starts) <= 20 * seconds + 2 + 3 + 8
+    assert 0.9 * 20 * seconds < len(starts) <= 20 * seconds + 2 + 3
 
 
 PING = f"ip netns exec {C1} ping -q -c {PINGS} -i 0.02 {C2_IP}"
@@ -217,7 +217,8 @@ def test_an_outcome_that_only_user_space_tells(tmp_path: Path) -> None:
 
 @pytest.mark.once
 def test_above_its_share_of_a_cpu_it_samples_harder_and_says_so(tmp_path: Path) -> None:
-    sent = traced(tmp_path, flood(), "--cpu-limit", "5")
+    floods = f"for n in 1 2 3 4 5 6; do {flood(300)}; sleep 1; done"
+    sent = traced(tmp_path, floods, "--cpu-limit", "5")
     assert sent.roots + sent.passed_over == sent.packets
     assert sent.passed_over > 0
     first, *later = sent.trace.samplings

@@ -83,7 +83,13 @@ def ended(process: subprocess.Popen[str], number: int | None = None) -> str:
     return said
 
 
-@pytest.mark.parametrize("lab", LABS.values(), ids=list(LABS))
+@pytest.mark.parametrize(
+    "lab",
+    [
+        pytest.param(lab, id=name, marks=[] if name in {"docker0", "nat"} else pytest.mark.slow)
+        for name, lab in LABS.items()
+    ],
+)
 def test_what_is_printed_can_be_typed(
     lab: Lab, typed: Callable[[str], subprocess.Popen[str]]
 ) -> None:
