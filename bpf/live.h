@@ -120,13 +120,17 @@ static __always_inline void see_device(struct live *p, __u64 dev)
  * The packet's device; before it has one, its route's. Later, no device means that there is none:
  * TCP takes it away, and the route of what is received leads to lo.
  */
-static __always_inline __u64 device_of(struct live *p, __u64 dev, __u64 refdst)
+static __always_inline bool is_routed(struct live *p, __u64 dev)
 {
 	if (dev)
 		p->routed = 0;
-	else if (p->routed)
-		dev = dst_dev(refdst);
-	return dev;
+	return p->routed;
+}
+
+static __always_inline __u64 device_of(struct live *p, __u64 skb)
+{
+	__u64 dev = skb_dev(skb);
+	return is_routed(p, dev) ? dst_dev(skb_refdst(skb)) : dev;
 }
 
 static __always_inline void fill(struct skbtrace_hop *slot, struct live *p, __u64 now, __u32 probe,
@@ -290,8 +294,9 @@ static __always_inline void see_headers(struct live *p, struct window *w, bool f
 static __always_inline void look(struct live *p, __u64 skb, struct window *w)
 {
 	bpf_probe_read_kernel(w->word, sizeof(w->word), (void *)(skb + SKB_FIRST));
-	__u64 dev = device_of(p, WINDOW(w, __u64, OFF_SK_BUFF_DEV),
-			      WINDOW(w, __u64, OFF_SK_BUFF__SKB_REFDST));
+	__u64 dev = WINDOW(w, __u64, OFF_SK_BUFF_DEV);
+	if (is_routed(p, dev))
+		dev = dst_dev(WINDOW(w, __u64, OFF_SK_BUFF__SKB_REFDST));
 	if (dev != p->dev)
 		see_device(p, dev);
 	p->len = WINDOW(w, __u32, OFF_SK_BUFF_LEN);
@@ -299,7 +304,7 @@ static __always_inline void look(struct live *p, __u64 skb, struct window *w)
 #else
 static __always_inline void look(struct live *p, __u64 skb)
 {
-	__u64 dev = device_of(p, skb_dev(skb), skb_refdst(skb));
+	__u64 dev = device_of(p, skb);
 	if (dev != p->dev)
 		see_device(p, dev);
 	p->len = skb_len(skb);

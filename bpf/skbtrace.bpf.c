@@ -300,7 +300,7 @@ static __always_inline void pass_on(struct live *p, __u64 skb)
 #ifdef SKBTRACE_SCOPED
 	if (!p->beside)
 		return;
-	see_device(p, device_of(p, skb_dev(skb), skb_refdst(skb)));
+	see_device(p, device_of(p, skb));
 	come_within(p);
 	if (!p->beside)
 		count_passed(p->passed);
@@ -515,7 +515,7 @@ static __always_inline void begin_journey(enum context context)
 	}
 #endif
 	p->routed = 1;
-	see_device(p, device_of(p, skb_dev(skb), skb_refdst(skb)));
+	see_device(p, device_of(p, skb));
 	p->beside = 0;
 #ifdef SKBTRACE_SCOPED
 	__u8 place = place_of(p);
