@@ -51,7 +51,7 @@ enum passed {
 	PASSED_WITH_PARENT = PASSED_COUNTS, /* what it was made of was: counted there */
 };
 
-/* On each CPU a row. */
+/* More than tracer/probes.py has rows. */
 #define PROBES_MAX 128
 
 /* What one program hands on to the next: a hop, and a note on it. */
@@ -96,6 +96,7 @@ struct cpu_state {
 	__u64 number;	/* of journeys begun here */
 	__u64 serve_ns; /* when the last process_backlog call began here */
 	__u64 beside;	/* packets that ended beside the topology */
+	__u64 hits[PROBES_MAX];
 	__u64 passed[PASSED_COUNTS];
 	__u64 lost[LOSSES];
 	struct maker makers[SKBTRACE_MAKERS];
@@ -141,7 +142,6 @@ BPF_ARRAY(rate, __u64, 1); /* when the next one may begin: see may_begin() */
 #ifdef SKBTRACE_PER_FLOW_NS
 BPF_TABLE("lru_hash", __u64, __u64, flows, 16384); /* the same for each */
 #endif
-BPF_ARRAY(hits, __u64, SKBTRACE_CPUS *PROBES_MAX); /* of each probe, on each CPU */
 BPF_HASH(ends, struct skbtrace_end, struct skbtrace_end_count, 8192);
 BPF_PROG_ARRAY(programs, PROGRAMS);
 #ifdef SKBTRACE_RAW_BEGIN
@@ -177,15 +177,6 @@ static __always_inline void count_lost(enum lost what)
 		__sync_fetch_and_add(&cpu->lost[what], 1);
 }
 
-/* A tracepoint may be hit in an interrupt in the middle of itself. */
-static __always_inline void count_hit(__u32 probe)
-{
-	__u32 cell = bpf_get_smp_processor_id() * PROBES_MAX + probe;
-	__u64 *count = hits.lookup(&cell);
-	if (count)
-		__sync_fetch_and_add(count, 1);
-}
-
 static __always_inline void count_end(struct live *p, __u32 netns, __u32 ifindex)
 {
 	struct skbtrace_end key = {};
@@ -199,7 +190,8 @@ static __always_inline void count_end(struct live *p, __u32 netns, __u32 ifindex
 	key.ifindex = ifindex;
 	key.probe = p->last;
 	key.branch = p->record.parent != 0;
-	key.dropped = p->dropped;
+	/* What a socket has taken a clone of is freed as if nobody had wanted it. */
+	key.dropped = p->dropped && !(p->record.flags & SKBTRACE_CLONE_QUEUED);
 	struct skbtrace_end_count *count = ends.lookup_or_try_init(&key, &none);
 	if (!count) {
 		struct skbtrace_end other = {.probe = SKBTRACE_END_OTHER};
@@ -540,12 +532,8 @@ int skbtrace_begin(struct pt_regs *ctx)
 }
 
 /* Begin to hand on a hop to the program that all share. Fill in the rest, then call it. */
-static __always_inline struct hit *hand_in(enum context context, __u32 probe, __u32 final,
-					   __u64 skb)
+static __always_inline struct hit *hand(struct cpu_state *cpu, __u32 probe, __u32 final, __u64 skb)
 {
-	struct cpu_state *cpu = state_of(context);
-	if (!cpu)
-		return 0;
 	struct hit *hit = &cpu->hit;
 	hit->skb = skb;
 	hit->now = bpf_ktime_get_ns();
@@ -559,7 +547,6 @@ static __always_inline struct hit *hand_in(enum context context, __u32 probe, __
 	hit->port = 0;
 	return hit;
 }
-#define hand(probe, final, skb) hand_in(KPROBE, probe, final, skb)
 
 /* If no packet comes here from the last hop, this is another one at the same address. */
 static __always_inline struct live *still(struct live *p)
@@ -601,103 +588,93 @@ int skbtrace_pass(struct pt_regs *ctx)
 }
 
 /* A transmit, queue, receive or bridge function: may be the first sight of a packet. */
-static __always_inline void start_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb,
-				      __u32 arg)
+static __always_inline void start_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
+				      __u32 final, __u64 skb, __u32 arg)
 {
 	if (refused(skb))
 		return;
-	struct hit *hit = hand(probe, final, skb);
-	if (!hit)
-		return;
+	struct hit *hit = hand(cpu, probe, final, skb);
 	hit->starts = true;
 	hit->arg = arg;
 	programs.call(ctx, PASS);
 }
-#define start(ctx, probe, final, skb) start_skb(ctx, probe, final, skb, 0)
+#define start(ctx, cpu, probe, final, skb) start_skb(ctx, cpu, probe, final, skb, 0)
 #define xmit start
-#define enqueue(ctx, probe, final, skb) start_skb(ctx, probe, final, skb, SKBTRACE_REG2(ctx))
+#define enqueue(ctx, cpu, probe, final, skb)                                                       \
+	start_skb(ctx, cpu, probe, final, skb, SKBTRACE_REG2(ctx))
 
 /* A device has received it. */
-static __always_inline void arrive_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
+static __always_inline void arrive_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
+				       __u32 final, __u64 skb)
 {
 	if (refused(skb))
 		return;
-	struct hit *hit = hand(probe, final, skb);
-	if (!hit)
-		return;
+	struct hit *hit = hand(cpu, probe, final, skb);
 	hit->starts = true;
 	hit->arrives = true;
 	programs.call(ctx, PASS);
 }
 
 /* br_forward(to, skb, ...): the port is looked at if it does not take the packet. */
-static __always_inline void egress_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
+static __always_inline void egress_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
+				       __u32 final, __u64 skb)
 {
 	if (refused(skb))
 		return;
-	struct hit *hit = hand(probe, final, skb);
-	if (!hit)
-		return;
+	struct hit *hit = hand(cpu, probe, final, skb);
 	hit->starts = true;
 	hit->port = SKBTRACE_REG1(ctx);
 	programs.call(ctx, PASS);
 }
-#define egress(ctx, probe, final, skb) egress_skb(ctx, probe, final, skb)
+#define egress(ctx, cpu, probe, final, skb) egress_skb(ctx, cpu, probe, final, skb)
 
 /*
  * A driver has received it. That is a new packet, unless it came through a veth or a tunnel; never
  * from another driver's transmit or from GRO itself: then the end of the old one was missed.
  */
-static __always_inline void gro_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
+static __always_inline void gro_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
+				    __u32 final, __u64 skb)
 {
 	struct live *p = find(skb);
 	if (p && (p->last == probe || p->last == SKBTRACE_DRIVER || p->last == SKBTRACE_MERGE))
 		end_unseen(p);
-	arrive_skb(ctx, probe, final, skb);
+	arrive_skb(ctx, cpu, probe, final, skb);
 }
-#define gro(ctx, probe, final, skb) gro_skb(ctx, probe, final, skb)
+#define gro(ctx, cpu, probe, final, skb) gro_skb(ctx, cpu, probe, final, skb)
 
 /* A function that is never the first to see a packet: only those that are followed already. */
-static __always_inline void reach_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb,
-				      __u32 arg)
+static __always_inline void reach_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
+				      __u32 final, __u64 skb, __u32 arg)
 {
 	if (!find(skb))
 		return;
-	struct hit *hit = hand(probe, final, skb);
-	if (!hit)
-		return;
+	struct hit *hit = hand(cpu, probe, final, skb);
 	hit->arg = arg;
 	programs.call(ctx, PASS);
 }
-#define reach(ctx, probe, final, skb) reach_skb(ctx, probe, final, skb, 0)
+#define reach(ctx, cpu, probe, final, skb) reach_skb(ctx, cpu, probe, final, skb, 0)
 
 /* process_backlog has no skb; remember when it began to serve this CPU's queue. */
-static __always_inline void serve_cpu(void)
-{
-	struct cpu_state *cpu = state_of(KPROBE);
-	if (cpu)
-		cpu->serve_ns = bpf_ktime_get_ns();
-}
-#define serve(ctx, probe, final, skb) serve_cpu()
+#define serve(ctx, cpu, probe, final, skb) cpu->serve_ns = bpf_ktime_get_ns()
 
 /*
  * Only process_backlog takes a packet from an input queue, so the first receive after the
  * enqueue is its dequeue, by the call that is running on this CPU. Matched by skb, never by
  * position: two CPUs racing to one queue are dequeued in swapped order.
  */
-static __always_inline void receive_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
+static __always_inline void receive_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
+					__u32 final, __u64 skb)
 {
 	struct live *p = find(skb);
 	if (!p || p->last != SKBTRACE_ENQUEUE) {
-		arrive_skb(ctx, probe, final, skb);
+		arrive_skb(ctx, cpu, probe, final, skb);
 		return;
 	}
-	struct cpu_state *cpu = state_of(KPROBE);
 	__u64 now = bpf_ktime_get_ns();
 	__u64 age = 0;
 	__u8 flags = SKBTRACE_HOP_DEQUEUED;
 
-	if (cpu && cpu->serve_ns) {
+	if (cpu->serve_ns) {
 		age = now - cpu->serve_ns;
 		if (age > DT_MAX)
 			age = DT_MAX;
@@ -707,30 +684,32 @@ static __always_inline void receive_skb(struct pt_regs *ctx, __u32 probe, __u32 
 	if (make_room(p, now, SLOTS_HOP))
 		add_same_hop(p, now, probe, final, flags, age);
 }
-#define receive(ctx, probe, final, skb) receive_skb(ctx, probe, final, skb)
+#define receive(ctx, cpu, probe, final, skb) receive_skb(ctx, cpu, probe, final, skb)
 
 /* veth_xmit calls __dev_forward_skb with the skb as it was given. */
-static __always_inline void forward_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
+static __always_inline void forward_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
+					__u32 final, __u64 skb)
 {
 	struct live *p = find(skb);
 	if (!p)
 		return;
 	if (p->last != SKBTRACE_XMIT) {
-		reach_skb(ctx, probe, final, skb, 0);
+		reach_skb(ctx, cpu, probe, final, skb, 0);
 		return;
 	}
 	__u64 now = bpf_ktime_get_ns();
 	if (make_room(p, now, SLOTS_HOP))
 		add_same_hop(p, now, probe, final, 0, 0);
 }
-#define forward(ctx, probe, final, skb) forward_skb(ctx, probe, final, skb)
+#define forward(ctx, cpu, probe, final, skb) forward_skb(ctx, cpu, probe, final, skb)
 
 #ifdef SKBTRACE_NETFILTER
 
 #define NF_INET_LOCAL_OUT 3
 
 /* The hook at which packets leave a socket's hands may be the first to see them. */
-static __always_inline void hook_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
+static __always_inline void hook_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
+				     __u32 final, __u64 skb)
 {
 	__u64 state = SKBTRACE_REG2(ctx);
 	__u8 hook = read_u32(state + OFF_NF_HOOK_STATE_HOOK);
@@ -738,11 +717,11 @@ static __always_inline void hook_skb(struct pt_regs *ctx, __u32 probe, __u32 fin
 	__u32 arg = hook | (__u32)family << 8;
 
 	if (hook == NF_INET_LOCAL_OUT && (family == 2 || family == 10))
-		start_skb(ctx, probe, final, skb, arg);
+		start_skb(ctx, cpu, probe, final, skb, arg);
 	else
-		reach_skb(ctx, probe, final, skb, arg);
+		reach_skb(ctx, cpu, probe, final, skb, arg);
 }
-#define hook(ctx, probe, final, skb) hook_skb(ctx, probe, final, skb)
+#define hook(ctx, cpu, probe, final, skb) hook_skb(ctx, cpu, probe, final, skb)
 
 /* What the table is called is read when it is first met. */
 static __always_inline bool known(struct table_key *key)
@@ -750,12 +729,10 @@ static __always_inline bool known(struct table_key *key)
 	return tables.lookup(key) != 0;
 }
 
-static __always_inline void table_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb,
-				      struct table_key *key)
+static __always_inline void table_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
+				      __u32 final, __u64 skb, struct table_key *key)
 {
-	struct hit *hit = hand(probe, final, skb);
-	if (!hit)
-		return;
+	struct hit *hit = hand(cpu, probe, final, skb);
 	hit->kind = SKBTRACE_NOTE_TABLE;
 	hit->word = 0;
 	hit->half = 0;
@@ -793,7 +770,8 @@ static __always_inline void know_chain(struct table_key *key, bool base)
 }
 #endif
 
-static __always_inline void nft_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
+static __always_inline void nft_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
+				    __u32 final, __u64 skb)
 {
 	struct table_key key = {};
 	struct live *p = find(skb);
@@ -808,12 +786,13 @@ static __always_inline void nft_skb(struct pt_regs *ctx, __u32 probe, __u32 fina
 	p->nft.code = NFT_CONTINUE;
 	p->nft.jumps = 0;
 #endif
-	table_skb(ctx, probe, final, skb, &key);
+	table_skb(ctx, cpu, probe, final, skb, &key);
 }
-#define nft(ctx, probe, final, skb) nft_skb(ctx, probe, final, skb)
+#define nft(ctx, cpu, probe, final, skb) nft_skb(ctx, cpu, probe, final, skb)
 
 /* Up to 5.15 (skb, state, table), since then (table, skb, state): commit 8844e01062dd. */
-static __always_inline void xt_skb(struct pt_regs *ctx, __u32 probe, __u32 final)
+static __always_inline void xt_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
+				   __u32 final)
 {
 	__u64 skb = SKBTRACE_REG1(ctx);
 	struct table_key key = {};
@@ -837,9 +816,9 @@ static __always_inline void xt_skb(struct pt_regs *ctx, __u32 probe, __u32 final
 		tables.update(&key, &named);
 	}
 #endif
-	table_skb(ctx, probe, final, skb, &key);
+	table_skb(ctx, cpu, probe, final, skb, &key);
 }
-#define xt(ctx, probe, final, skb) xt_skb(ctx, probe, final)
+#define xt(ctx, cpu, probe, final, skb) xt_skb(ctx, cpu, probe, final)
 
 /*
  * An expression of nftables gives a verdict, or loads a register: argument 3 is the pktinfo. It is
@@ -867,37 +846,29 @@ static __always_inline void immediate_skb(struct pt_regs *ctx)
 	verdict_given(read_u64(SKBTRACE_REG3(ctx)), SKBTRACE_REG1(ctx), read_u32(given),
 		      read_u64(given + OFF_NFT_VERDICT_CHAIN));
 }
-#define immediate(ctx, probe, final, skb) immediate_skb(ctx)
-#define reject(ctx, probe, final, skb)                                                             \
+#define immediate(ctx, cpu, probe, final, skb) immediate_skb(ctx)
+#define reject(ctx, cpu, probe, final, skb)                                                        \
 	verdict_given(read_u64(SKBTRACE_REG3(ctx)), SKBTRACE_REG1(ctx), NF_DROP, 0)
 
 /*
  * (expression, registers, pktinfo): a map of verdicts, or a target of iptables-nft. What it says is
  * known at its return: struct nft_regs begins with the verdict.
  */
-static __always_inline void judge_skb(struct pt_regs *ctx)
+static __always_inline void judge_skb(struct pt_regs *ctx, struct cpu_state *cpu)
 {
 	__u64 skb = read_u64(SKBTRACE_REG3(ctx));
-	struct cpu_state *cpu;
 
 	if (!find(skb))
-		return;
-	cpu = state_of(KPROBE);
-	if (!cpu)
 		return;
 	cpu->judge.skb = skb;
 	cpu->judge.stack = SKBTRACE_STACK(ctx);
 	cpu->judge.expression = SKBTRACE_REG1(ctx);
 	cpu->judge.registers = SKBTRACE_REG2(ctx);
 }
-#define judge(ctx, probe, final, skb) judge_skb(ctx)
+#define judge(ctx, cpu, probe, final, skb) judge_skb(ctx, cpu)
 
-static __always_inline void judged_skb(struct pt_regs *ctx)
+static __always_inline void judged_skb(struct pt_regs *ctx, struct cpu_state *cpu)
 {
-	struct cpu_state *cpu = state_of(KPROBE);
-
-	if (!cpu)
-		return;
 	struct judge *judge = &cpu->judge;
 	__u64 skb = judge->skb;
 	if (!skb || judge->stack + RETURN_ADDRESS != SKBTRACE_STACK(ctx))
@@ -908,7 +879,7 @@ static __always_inline void judged_skb(struct pt_regs *ctx)
 		verdict_given(skb, judge->expression, code,
 			      read_u64(judge->registers + OFF_NFT_VERDICT_CHAIN));
 }
-#define judged(ctx, probe, final, skb) judged_skb(ctx)
+#define judged(ctx, cpu, probe, final, skb) judged_skb(ctx, cpu)
 
 /* Did nftables drop it? Then note the rule, and in which chain it is, or that it was the policy. */
 static __always_inline void note_rule(struct live *p)
@@ -937,10 +908,10 @@ static __always_inline void note_rule(struct live *p)
 	}
 }
 #else
-#define immediate(ctx, probe, final, skb)
-#define reject(ctx, probe, final, skb)
-#define judge(ctx, probe, final, skb)
-#define judged(ctx, probe, final, skb)
+#define immediate(ctx, cpu, probe, final, skb)
+#define reject(ctx, cpu, probe, final, skb)
+#define judge(ctx, cpu, probe, final, skb)
+#define judged(ctx, cpu, probe, final, skb)
 #define note_rule(p)
 #endif
 #else
@@ -972,15 +943,13 @@ static __always_inline bool packets_of(__u64 sk, __u32 *count)
 #endif
 }
 
-static __always_inline void socket_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb,
-				       __u64 sk, bool tapped)
+static __always_inline void socket_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
+				       __u32 final, __u64 skb, __u64 sk, bool tapped)
 {
 	struct live *p = find(skb);
 	if (!p)
 		return;
-	struct hit *hit = hand(probe, final, skb);
-	if (!hit)
-		return;
+	struct hit *hit = hand(cpu, probe, final, skb);
 	p->sk = sk;
 	if (!tapped)
 		tell_parent(p);
@@ -993,34 +962,35 @@ static __always_inline void socket_skb(struct pt_regs *ctx, __u32 probe, __u32 f
 	hit->more = 0;
 	programs.call(ctx, PASS);
 }
-#define queue(ctx, probe, final, skb) socket_skb(ctx, probe, final, skb, SKBTRACE_REG1(ctx), false)
+#define queue(ctx, cpu, probe, final, skb)                                                         \
+	socket_skb(ctx, cpu, probe, final, skb, SKBTRACE_REG1(ctx), false)
 /* A packet socket: argument 3 is its struct packet_type. */
-#define tap(ctx, probe, final, skb)                                                                \
-	socket_skb(ctx, probe, final, skb,                                                         \
+#define tap(ctx, cpu, probe, final, skb)                                                           \
+	socket_skb(ctx, cpu, probe, final, skb,                                                    \
 		   read_u64(SKBTRACE_REG3(ctx) + OFF_PACKET_TYPE_AF_PACKET_PRIV), true)
 
 /* tcp_conn_request(..., sk, skb): a listener, whose count of drops is kept until the end. */
-static __always_inline void request_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
+static __always_inline void request_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
+					__u32 final, __u64 skb)
 {
 	__u64 sk = SKBTRACE_REG3(ctx);
 	struct live *p = find(skb);
 	if (!p)
 		return;
 	p->count = read_u32(sk + OFF_SOCK_SK_DROPS);
-	socket_skb(ctx, probe, final, skb, sk, false);
+	socket_skb(ctx, cpu, probe, final, skb, sk, false);
 }
-#define request(ctx, probe, final, skb) request_skb(ctx, probe, final, skb)
+#define request(ctx, cpu, probe, final, skb) request_skb(ctx, cpu, probe, final, skb)
 
 /* GRO: what was received becomes a part of what was received before. */
-static __always_inline void merge_skb(struct pt_regs *ctx, __u32 probe, __u32 final, __u64 skb)
+static __always_inline void merge_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
+				      __u32 final, __u64 skb)
 {
 	if (!find(skb))
 		return;
 	__u64 into = SKBTRACE_REG1(ctx);
 	struct live *other = find(into);
-	struct hit *hit = hand(probe, final, skb);
-	if (!hit)
-		return;
+	struct hit *hit = hand(cpu, probe, final, skb);
 	hit->kind = SKBTRACE_NOTE_MERGED;
 	hit->word = 0;
 	hit->half = 0;
@@ -1028,21 +998,17 @@ static __always_inline void merge_skb(struct pt_regs *ctx, __u32 probe, __u32 fi
 	hit->more = 0;
 	programs.call(ctx, PASS);
 }
-#define merge(ctx, probe, final, skb) merge_skb(ctx, probe, final, skb)
+#define merge(ctx, cpu, probe, final, skb) merge_skb(ctx, cpu, probe, final, skb)
 
 /*
  * A function that makes skbs of one: the entry knows the parent, the return what was made. They
  * are matched by where the return address lies, so that an interrupt that does the same in between
  * is told apart; what is then missed is counted.
  */
-static __always_inline void clone_skb(struct pt_regs *ctx, __u32 probe, __u64 skb)
+static __always_inline void clone_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
+				      __u64 skb)
 {
-	struct cpu_state *cpu;
-
 	if (!find(skb) && !passed(skb))
-		return;
-	cpu = state_of(KPROBE);
-	if (!cpu)
 		return;
 	struct maker *maker = &cpu->makers[(probe - SKBTRACE_CLONE) / 2];
 	if (maker->parent)
@@ -1050,14 +1016,11 @@ static __always_inline void clone_skb(struct pt_regs *ctx, __u32 probe, __u64 sk
 	maker->parent = skb;
 	maker->stack = SKBTRACE_STACK(ctx);
 }
-#define clone(ctx, probe, final, skb) clone_skb(ctx, probe, skb)
+#define clone(ctx, cpu, probe, final, skb) clone_skb(ctx, cpu, probe, skb)
 
-static __always_inline void cloned_skb(struct pt_regs *ctx, __u32 probe, __u64 skb)
+static __always_inline void cloned_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
+				       __u64 skb)
 {
-	struct cpu_state *cpu = state_of(KPROBE);
-
-	if (!cpu)
-		return;
 	struct maker *maker = &cpu->makers[(probe - SKBTRACE_CLONE) / 2];
 	__u64 parent = maker->parent;
 	if (!parent || maker->stack + RETURN_ADDRESS != SKBTRACE_STACK(ctx))
@@ -1065,14 +1028,12 @@ static __always_inline void cloned_skb(struct pt_regs *ctx, __u32 probe, __u64 s
 	maker->parent = 0;
 	if (!skb || skb >= -4095ULL) /* none, or an error */
 		return;
-	struct hit *hit = hand(probe - 1, 0, parent);
-	if (!hit)
-		return;
+	struct hit *hit = hand(cpu, probe - 1, 0, parent);
 	hit->made = skb;
 	hit->chain = probe - 1 == SKBTRACE_SEGMENT;
 	programs.call(ctx, PASS);
 }
-#define cloned(ctx, probe, final, skb) cloned_skb(ctx, probe, SKBTRACE_RESULT(ctx))
+#define cloned(ctx, cpu, probe, final, skb) cloned_skb(ctx, cpu, probe, SKBTRACE_RESULT(ctx))
 
 /*
  * Packets that were made of another begin their journeys where that one is. Segments hang together
@@ -1130,8 +1091,8 @@ int skbtrace_branch(struct pt_regs *ctx)
  * The tracepoint net_dev_start_xmit: the driver of a device is given the packet. Not for devices
  * whose transmit function is probed itself.
  */
-static __always_inline void driver_skb(struct bpf_raw_tracepoint_args *ctx, __u32 probe,
-				       __u32 final)
+static __always_inline void driver_skb(struct bpf_raw_tracepoint_args *ctx, struct cpu_state *cpu,
+				       __u32 probe, __u32 final)
 {
 	__u64 skb = ctx->args[0];
 	__u64 ops = read_u64(ctx->args[1] + OFF_NET_DEVICE_NETDEV_OPS);
@@ -1142,15 +1103,15 @@ static __always_inline void driver_skb(struct bpf_raw_tracepoint_args *ctx, __u3
 	struct live *p = find(skb);
 	p = still(p);
 	if (!p) {
-		if (hand_in(TRACEPOINT, probe, final, skb))
-			raw_programs.call(ctx, 0);
+		hand(cpu, probe, final, skb);
+		raw_programs.call(ctx, 0);
 		return;
 	}
 	__u64 now = bpf_ktime_get_ns();
 	if (make_room(p, now, SLOTS_HOP))
 		add_hop(p, now, probe, final, skb, 0, 0);
 }
-#define driver(ctx, probe, final, skb) driver_skb(ctx, probe, final)
+#define driver(ctx, cpu, probe, final, skb) driver_skb(ctx, cpu, probe, final)
 int skbtrace_raw_begin(struct bpf_raw_tracepoint_args *ctx)
 {
 	begin_journey(TRACEPOINT);
@@ -1177,7 +1138,7 @@ static __always_inline void drop_skb(struct bpf_raw_tracepoint_args *ctx)
 		note_rule(p);
 	note_circumstances(p);
 }
-#define drop(ctx, probe, final, skb) drop_skb(ctx)
+#define drop(ctx, cpu, probe, final, skb) drop_skb(ctx)
 
 /*
  * Nothing was seen of a clone but how it was made. packet_rcv() makes one for itself of a packet
@@ -1247,7 +1208,7 @@ static __always_inline void end_skb(__u32 probe, __u64 skb)
 	send(p, now);
 	forget(skb, p);
 }
-#define end(ctx, probe, final, skb) end_skb(probe, skb)
+#define end(ctx, cpu, probe, final, skb) end_skb(probe, skb)
 
 /* The consume_skb tracepoint: of a packet that a driver was given last, this is its free. */
 static __always_inline void sent_skb(struct bpf_raw_tracepoint_args *ctx, __u32 probe)
@@ -1259,22 +1220,31 @@ static __always_inline void sent_skb(struct bpf_raw_tracepoint_args *ctx, __u32 
 	else if (p->last == SKBTRACE_DRIVER)
 		end_skb(probe, skb);
 }
-#define sent(ctx, probe, final, skb) sent_skb(ctx, probe)
+#define sent(ctx, cpu, probe, final, skb) sent_skb(ctx, probe)
 
-/* The attach points: one thin function per row of the table, named by its position. */
+/*
+ * The attach points: one thin function per row of the table, named by its position. Its hits are
+ * exact: kprobes do not nest on a CPU, and a tracepoint, which may, has a row of its own.
+ */
 #define kprobe_point(n, handler, skb, final)                                                       \
 	int skbtrace_##n(struct pt_regs *ctx)                                                      \
 	{                                                                                          \
-		count_hit(n);                                                                      \
-		handler(ctx, n, final, skb(ctx));                                                  \
+		struct cpu_state *cpu = state_of(KPROBE);                                          \
+		if (!cpu)                                                                          \
+			return 0;                                                                  \
+		cpu->hits[n]++;                                                                    \
+		handler(ctx, cpu, n, final, skb(ctx));                                             \
 		return 0;                                                                          \
 	}
 #define kretprobe_point kprobe_point
 #define raw_tracepoint_point(n, handler, skb, final)                                               \
 	int skbtrace_##n(struct bpf_raw_tracepoint_args *ctx)                                      \
 	{                                                                                          \
-		count_hit(n);                                                                      \
-		handler(ctx, n, final, 0);                                                         \
+		struct cpu_state *cpu = state_of(TRACEPOINT);                                      \
+		if (!cpu)                                                                          \
+			return 0;                                                                  \
+		__sync_fetch_and_add(&cpu->hits[n], 1);                                            \
+		handler(ctx, cpu, n, final, 0);                                                    \
 		return 0;                                                                          \
 	}
 #define attach_point(n, attach, handler, skb, final) attach##_point(n, handler, skb, final)

@@ -133,4 +133,5 @@ def test_the_clones_for_ping_are_told_apart(counted: Counted) -> None:
     """Its raw socket gets a clone of each reply."""
     clones = [end for end in counted.ends if end.branch]
     assert packets(clones) == REQUESTS
+    assert not any(end.dropped for end in at(counted, C1))  # nor is what it was cloned from
     assert clones == [end for end in at(counted, C1, "__sock_queue_rcv_skb") if end.branch]

@@ -43,13 +43,14 @@ _NFT_BYTES = 56
 # struct cpu_state in bpf/skbtrace.bpf.c: what ended beside the topology, what was passed over, the
 # loss counters, and what makes skbs just now.
 _MAKERS = sum(probe.handler is Handler.CLONE for probe in PROBES)
-_CPU_STATE = struct.Struct(f"=16xQ8x{len(PASSED)}Q{len(LOSSES)}Q{2 * _MAKERS}Q")
+_PROBES_MAX = 128  # PROBES_MAX there
+_CPU_STATE = struct.Struct(f"=16xQ{8 * _PROBES_MAX}x8x{len(PASSED)}Q{len(LOSSES)}Q{2 * _MAKERS}Q")
+_HITS = struct.Struct(f"=24x{_PROBES_MAX}Q")
 _LOSSES_AT = 1 + len(PASSED)
 _U32 = struct.Struct("=I")
 _U64 = struct.Struct("=Q")
 _FIRST = _U32.pack(0)
 _CONTEXTS = 2  # enum context there
-_PROBES_MAX = 128  # PROBES_MAX there
 # enum program there, in its order.
 _PROGRAMS = ("begin", "pass", "branch")
 # struct table_key and struct table there.
@@ -77,7 +78,7 @@ class KernelSource:
         self._asked = asked = asked or Asked()
         self._scoped: dict[tuple[int, int], bool] = {}
         self._positions = chosen(asked.layers)
-        self._cpus = 0
+        self._hits_before = [0] * len(PROBES)
         self._program: Program | None = None
         self._stopped = False
         self._misses: Misses | None = None
@@ -98,7 +99,7 @@ class KernelSource:
         """
         btf = Btf()
         try:
-            self._cpus = cpus = len(load_bcc().table.get_possible_cpus())
+            cpus = len(load_bcc().table.get_possible_cpus())
             symbols = Symbols()
             addresses = symbols.addresses((*SYMBOLS, TABLE))
             defined = definitions(
@@ -142,7 +143,10 @@ class KernelSource:
         self._program.open_ring("records", self._keep)
         self.rescope(self._scope or {})
         self.sample(self._asked.limits.one_in)
-        self._count_from_here()
+        rest = END.pack(0, 0, 0, 0, END_OTHER, 0, 0)
+        self._maps["ends"].set(rest, bytes(END_COUNT.size))
+        # Attaching takes its time, and what is attached counts already.
+        self._hits_before = self._count_hits()
         self._begin(True)
         return places
 
@@ -184,11 +188,14 @@ class KernelSource:
     def hits(self) -> dict[str, int]:
         """Function → how often a probe of it was hit since journeys may begin, by any packet."""
         totals = dict.fromkeys((probe.function for probe in PROBES), 0)
-        for cpu in range(self._cpus):
-            for position in self._positions:
-                count = self._maps["hits"].get(_U32.pack(cpu * _PROBES_MAX + position))
-                totals[PROBES[position].function] += _U64.unpack(count or bytes(8))[0]
+        for position, count in enumerate(self._count_hits()):
+            totals[PROBES[position].function] += count - self._hits_before[position]
         return totals
+
+    def _count_hits(self) -> list[int]:
+        """Hits of each row of PROBES."""
+        rows = [_HITS.unpack_from(state) for state in self._cpu_states()]
+        return [sum(counts) for counts in zip(*rows, strict=True)][: len(PROBES)]
 
     def ends(self) -> list[EndCount]:
         """How the packets ended that were followed, also those whose records were lost."""
@@ -341,13 +348,6 @@ class KernelSource:
         if Layer.DRIVER in self._asked.layers:
             loaded = self._running.load("skbtrace_raw_begin", raw=True)
             self._maps["raw_programs"].set(_FIRST, _U32.pack(loaded))
-
-    def _count_from_here(self) -> None:
-        """Attaching takes its time, and what is attached counts already."""
-        for key, _ in self._maps["hits"].items():
-            self._maps["hits"].set(key, bytes(8))
-        rest = END.pack(0, 0, 0, 0, END_OTHER, 0, 0)
-        self._maps["ends"].set(rest, bytes(END_COUNT.size))
 
     def _begin(self, on: bool) -> None:
         self._maps["tracing"].set(_FIRST, _U32.pack(on))
