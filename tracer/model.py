@@ -432,6 +432,17 @@ class Topology:
     forwards: tuple[Netns, ...] = ()
     """The namespaces of these in which IPv4 is forwarded (ip_forward)."""
 
+    @property
+    def addressed(self) -> tuple[Device, ...]:
+        """The bridge, if there is one, and the ends: what may have addresses."""
+        return self.ends if self.bridge is None else (self.bridge, *self.ends)
+
+    @property
+    def own(self) -> tuple[Device, ...]:
+        """The bridge, its ports and the ends: all that is in nothing else, too."""
+        bridge = () if self.bridge is None else (self.bridge,)
+        return (*bridge, *self.ports, *self.ends)
+
 
 class TopologyChange(NamedTuple):
     """What the trace is about has become another: a container came or went, a name is another."""

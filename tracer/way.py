@@ -387,9 +387,8 @@ class Walk:
 
     def _knows_routes(self, netns: Netns) -> bool:
         topology = self._topology
-        bridge = () if topology.bridge is None else (topology.bridge,)
         return any(route.netns == netns for route in topology.routes) or (
-            bool(topology.routes) and any(d.netns == netns for d in (*bridge, *topology.ends))
+            bool(topology.routes) and any(d.netns == netns for d in topology.addressed)
         )
 
     def _route(self, netns: Netns) -> Route | None:

@@ -8,7 +8,6 @@ writes them down as it does for those. The network is a bridge made with ip.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import pytest
 
 from tests.kernel.conftest import FOR_ENGINES, TIMEOUT_S, Trace, path_of, skbtrace
 from tests.kernel.host import run
+from tests.kernel.image import busybox
 from tests.vm.peer import DOCKER
 
 pytestmark = [
@@ -58,10 +58,7 @@ class Containerd:
             "PATH": f"{tree}/usr/sbin:{tree}/usr/bin:{os.environ['PATH']}:/usr/sbin:/sbin",
         }
         self.rootfs = folder / "rootfs"
-        (self.rootfs / "bin").mkdir(parents=True)
-        shutil.copy("/bin/busybox", self.rootfs / "bin")
-        for name in ("sh", "sleep", "ping"):
-            (self.rootfs / "bin" / name).symlink_to("busybox")
+        busybox(self.rootfs, "sh", "sleep", "ping")
         (folder / "config.toml").write_text(CONFIG.format(folder=folder))
         self.log = folder / "log"
         with self.log.open("w") as log:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import pytest
 
 from tests.kernel.conftest import FOR_ENGINES, HOUSE, TIMEOUT_S, Trace, path_of, skbtrace
 from tests.kernel.host import AS_DOCKER, effects, exit_code, forked, inside, neighbours, run
+from tests.kernel.image import busybox
 from tests.vm.peer import DOCKER
 from tracer.model import Journey, Outcome
 from tracer.topology import netns
@@ -99,10 +99,7 @@ class Engine:
 
     def image(self, folder: Path) -> None:
         """A busybox with the few names that are called."""
-        (folder / "bin").mkdir(parents=True)
-        shutil.copy("/bin/busybox", folder / "bin")
-        for name in ("sh", "sleep", "ping", "nc"):
-            (folder / "bin" / name).symlink_to("busybox")
+        busybox(folder, "sh", "sleep", "ping", "nc")
         with subprocess.Popen(["tar", "-C", folder, "-c", "."], stdout=subprocess.PIPE) as tar:
             self.run("import", "-", "busybox", stdin=tar.stdout)
 

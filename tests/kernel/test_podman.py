@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.conftest import FOR_ENGINES, TIMEOUT_S, Trace, path_of, skbtrace
+from tests.kernel.image import busybox
 from tests.vm.peer import PODMAN
 
 pytestmark = [
@@ -100,10 +100,7 @@ class Podman:
 
     def image(self, folder: Path) -> None:
         """A busybox with the few names that are called."""
-        (folder / "bin").mkdir(parents=True)
-        shutil.copy("/bin/busybox", folder / "bin")
-        for name in ("sh", "sleep", "ping"):
-            (folder / "bin" / name).symlink_to("busybox")
+        busybox(folder, "sh", "sleep", "ping")
         archive = folder.with_suffix(".tar")
         subprocess.run(["tar", "-C", folder, "-cf", archive, "."], check=True)
         self.run("import", str(archive), "localhost/busybox")

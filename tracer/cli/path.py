@@ -123,8 +123,7 @@ def parse(text: str, names: Iterable[str] = ()) -> Target:
 
 
 def _names(topology: Topology) -> dict[str, Netns]:
-    bridge = () if topology.bridge is None else (topology.bridge,)
-    return {device.netns.name: device.netns for device in (*bridge, *topology.ends)}
+    return {device.netns.name: device.netns for device in topology.addressed}
 
 
 def _knows(topology: Topology, ip: str) -> bool:

@@ -85,8 +85,7 @@ class InATrace:
         )
         self._met: set[Netns] = set()
         if topology is not None:
-            bridge = () if topology.bridge is None else (topology.bridge,)
-            self._met |= {d.netns for d in (*bridge, *topology.ports, *topology.ends)}
+            self._met |= {device.netns for device in topology.own}
 
     def chosen(self, journeys: Iterable[Journey]) -> Iterator[Journey]:
         """Give those that are wanted."""

@@ -117,8 +117,7 @@ def scope(topology: Topology) -> Scope | None:
     """
     if topology.name == AUTO:
         return None
-    bridge = () if topology.bridge is None else (topology.bridge,)
-    within = (*bridge, *topology.ports, *topology.ends, *topology.others)
+    within = (*topology.own, *topology.others)
     return {
         (device.netns.inum, device.ifindex): inside
         for devices, inside in ((topology.uplinks, False), (within, True))
@@ -227,7 +226,6 @@ def _filled(
     path: str | None,
 ) -> Topology:
     """Return the topology with everything that can be told of its devices and namespaces."""
-    bridge = topology.bridge
     routes = tuple(_routes(names, stacks))
     uplinks: tuple[Device, ...] = ()
     if middle is not None:
@@ -235,7 +233,7 @@ def _filled(
         uplinks = tuple(
             dict.fromkeys(d for d in leading if d is not None and _leads_out(d, middle))
         )
-    known = dict.fromkeys((*(() if bridge is None else (bridge,)), *topology.ports, *topology.ends))
+    known = dict.fromkeys(topology.own)
     others = tuple(
         names.device(end_inum, ifindex)
         for end_inum in dict.fromkeys(end.netns.inum for end in topology.ends)
@@ -244,7 +242,7 @@ def _filled(
         if names.device(end_inum, ifindex) not in known
     )
     every = dict.fromkeys((*known, *others, *uplinks))
-    addressed = dict.fromkeys((*(() if bridge is None else (bridge,)), *topology.ends, *uplinks))
+    addressed = dict.fromkeys((*topology.addressed, *uplinks))
     found = {device: stacks[device.netns.inum].links.get(device.ifindex) for device in every}
     return replace(
         topology,

@@ -93,10 +93,8 @@ def _unseen(summary: Summary) -> list[Line]:
 
 
 def _devices(topology: Topology) -> dict[tuple[int, int], Device]:
-    bridge = () if topology.bridge is None else (topology.bridge,)
     others = (device for device in topology.others if device.ifname != "lo")
-    every = (*bridge, *topology.ports, *topology.ends, *others)
-    return {(device.netns.inum, device.ifindex): device for device in every}
+    return {(device.netns.inum, device.ifindex): device for device in (*topology.own, *others)}
 
 
 def _name(device: Device) -> str:

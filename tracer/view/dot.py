@@ -51,9 +51,8 @@ def graph(topologies: Sequence[Topology]) -> Iterator[str]:
 
 
 def _labels(topology: Topology) -> Iterator[tuple[Device, list[str]]]:
-    bridge = () if topology.bridge is None else (topology.bridge,)
     states = {port.device: port for port in topology.states}
-    for device in dict.fromkeys((*bridge, *topology.ports, *topology.ends, *topology.uplinks)):
+    for device in dict.fromkeys((*topology.own, *topology.uplinks)):
         addresses = [address for at, address in topology.addresses if at == device]
         is_down = device in topology.down
         yield device, [*addresses, *state_words(states.get(device), is_down=is_down)]
