@@ -170,28 +170,4 @@ static __always_inline enum choice chosen(__u64 skb)
 }
 #endif /* SKBTRACE_FILTER */
 
-/* What was asked for besides its bytes. */
-static __always_inline bool is_wanted(__u64 skb, bool arrives)
-{
-#ifdef SKBTRACE_ARRIVES
-	if (arrives != SKBTRACE_ARRIVES)
-		return false;
-#endif
-#ifdef SKBTRACE_MARK
-	if ((read_u32(skb + OFF_SK_BUFF_MARK) & SKBTRACE_MARK_MASK) != SKBTRACE_MARK)
-		return false;
-#endif
-#ifdef SKBTRACE_PID
-	if (!in_process() || bpf_get_current_pid_tgid() >> 32 != SKBTRACE_PID)
-		return false;
-#endif
-#ifdef SKBTRACE_COMM
-	__u64 comm[2] = {};
-	bpf_get_current_comm(comm, sizeof(comm));
-	if (comm[0] != SKBTRACE_COMM || comm[1] != SKBTRACE_COMM_MORE || !in_process())
-		return false;
-#endif
-	return true;
-}
-
 #endif

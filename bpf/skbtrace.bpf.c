@@ -14,13 +14,14 @@
  * From the command line come SKBTRACE_CPUS, SKBTRACE_LIVE, SKBTRACE_RING_PAGES,
  * SKBTRACE_KFREE_ARGS, all OFF_*, and, if it was asked for: SKBTRACE_SCOPED (only some devices
  * may start a journey), SKBTRACE_CHANGES (note what is different at each hop),
- * SKBTRACE_NETFILTER; SKBTRACE_FILTER and what is_wanted() looks at (see filter.h),
+ * SKBTRACE_NETFILTER; SKBTRACE_FILTER (see filter.h), what wanted.h tells,
  * SKBTRACE_SAMPLE, SKBTRACE_MAX_RATE_NS, SKBTRACE_PER_FLOW_NS (not every packet is followed:
  * SKBTRACE_PASSES_OVER), SKBTRACE_TRIGGER_NS (not every journey is sent).
  */
 #include "record.h"
 #include "skb.h"
 #include "filter.h"
+#include "wanted.h"
 #include "live.h"
 #include "nft.h"
 #include "drop.h"
@@ -203,6 +204,7 @@ static __always_inline void count_end(struct live *p, __u32 netns, __u32 ifindex
 	__sync_fetch_and_add(&count->bytes, p->len);
 }
 
+/* The packet that is followed at this address. */
 static __always_inline struct live *find(__u64 skb)
 {
 	struct live *p = live.lookup(&skb);
@@ -299,11 +301,7 @@ static __always_inline void pass_on(struct live *p, __u64 skb)
 #endif
 }
 
-static __always_inline bool passed(__u64 skb)
-{
-	struct live *p = live.lookup(&skb);
-	return p && p->passed;
-}
+#define passed(p) ((p)->passed)
 
 /* Nothing that it meets until its free can change that. */
 static __always_inline bool refused(__u64 skb)
@@ -313,11 +311,8 @@ static __always_inline bool refused(__u64 skb)
 }
 
 /* It has ended. */
-static __always_inline void pass_away(__u64 skb)
+static __always_inline void pass_away(__u64 skb, struct live *p)
 {
-	struct live *p = live.lookup(&skb);
-	if (!p || !p->passed)
-		return;
 	if (p->beside)
 		count_beside(p);
 	forget(skb, p);
@@ -368,10 +363,10 @@ static __always_inline enum choice decide(struct live *p, __u64 skb, __u64 now, 
 	return REFUSE;
 }
 #else
-#define passed(skb) false
+#define passed(p) false
 #define refused(skb) false
 #define pass_over(p, skb, fresh, why)
-#define pass_away(skb)
+#define pass_away(skb, p)
 #define decide(p, skb, now, fresh, arrives) TAKE
 #endif
 
@@ -1008,7 +1003,8 @@ static __always_inline void merge_skb(struct pt_regs *ctx, struct cpu_state *cpu
 static __always_inline void clone_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
 				      __u64 skb)
 {
-	if (!find(skb) && !passed(skb))
+	struct live *p = live.lookup(&skb);
+	if (!p || !(p->alive || passed(p)))
 		return;
 	struct maker *maker = &cpu->makers[(probe - SKBTRACE_CLONE) / 2];
 	if (maker->parent)
@@ -1048,8 +1044,11 @@ int skbtrace_branch(struct pt_regs *ctx)
 	struct hit *hit = &cpu->hit;
 	__u64 parent_skb = hit->skb;
 	struct live *parent = find(parent_skb);
-	if (!parent && !passed(parent_skb))
-		return 0;
+	if (!parent) {
+		struct live *p = live.lookup(&parent_skb);
+		if (!p || !passed(p))
+			return 0;
+	}
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < SEGMENTS_AT_A_TIME; i++) {
 		__u64 skb = hit->made;
@@ -1178,9 +1177,12 @@ static __always_inline void note_tap(struct live *p, __u64 skb)
  */
 static __always_inline void end_skb(__u32 probe, __u64 skb)
 {
-	struct live *p = find(skb);
-	if (!p) {
-		pass_away(skb);
+	struct live *p = live.lookup(&skb);
+	if (!p)
+		return;
+	if (!p->alive) {
+		if (passed(p))
+			pass_away(skb, p);
 		return;
 	}
 	if (p->last == SKBTRACE_CLONE)
@@ -1214,10 +1216,8 @@ static __always_inline void end_skb(__u32 probe, __u64 skb)
 static __always_inline void sent_skb(struct bpf_raw_tracepoint_args *ctx, __u32 probe)
 {
 	__u64 skb = ctx->args[0];
-	struct live *p = find(skb);
-	if (!p)
-		pass_away(skb);
-	else if (p->last == SKBTRACE_DRIVER)
+	struct live *p = live.lookup(&skb);
+	if (p && (passed(p) || (p->alive && p->last == SKBTRACE_DRIVER)))
 		end_skb(probe, skb);
 }
 #define sent(ctx, cpu, probe, final, skb) sent_skb(ctx, probe)
