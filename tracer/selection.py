@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which journeys are wanted: by the namespaces they pass, begin in and end in.
+"""Which journeys are wanted: by the namespaces and devices they pass, begin in and end in.
 
 Decided over whole journeys, when nothing about them is open any more. A branch is judged by
 itself, whatever became of its parent. Pure; knows neither how namespaces were named by a person
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tracer.model import Journey, Netns, Outcome
+from tracer.model import Device, Journey, Netns, Outcome
 
 _TAKEN = frozenset({Outcome.DELIVERED, Outcome.CONSUMED})
 """Somebody took it where it ended: it was not on its way to anywhere else."""
@@ -45,12 +45,15 @@ class Selection:
     """It ends in one of these, or was on its way there and nobody took it before."""
     addresses: frozenset[str] = frozenset()
     """The IP addresses of ``target``, by which what is on its way there is known."""
+    devices: frozenset[str] = frozenset()
+    """Some hop is at one of these: ``vethc1``, or ``host/vethc1``."""
 
     def __call__(self, journey: Journey) -> bool:
         """Say whether the journey is wanted."""
         return (
             (not self.netns or _passes(journey, self.netns))
             and (not self.container or _passes(journey, self.container))
+            and (not self.devices or any(self.devices & called(d) for d in _devices(journey)))
             and (not self.origin or _begins(journey, self.origin))
             and (not self.target or _ends(journey, self.target) or self._is_on_its_way(journey))
         )
@@ -68,6 +71,15 @@ def met(journey: Journey) -> Iterator[Netns]:
             yield hop.socket.netns
         if hop.task is not None and hop.task.netns is not None:
             yield hop.task.netns
+
+
+def called(device: Device) -> frozenset[str]:
+    """Return what a person may call a device."""
+    return frozenset((device.ifname, f"{device.netns.name}/{device.ifname}"))
+
+
+def _devices(journey: Journey) -> set[Device]:
+    return {hop.device for hop in journey.hops if hop.device is not None}
 
 
 def _passes(journey: Journey, wanted: Namespaces) -> bool:

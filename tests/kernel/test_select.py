@@ -56,6 +56,20 @@ def test_through_one_by_any_of_its_names(tmp_path: Path) -> None:
     assert {j.flow.dst for j in both.of("icmp")} == {"172.17.0.1"}
 
 
+def test_through_a_device(tmp_path: Path) -> None:
+    """c2's requests to the host do not pass c1's port, and its own by either name."""
+    path = tmp_path / "t.json"
+    trace = selected(path, "--device", "vethc1")
+    assert {j.flow.src for j in trace.of("icmp")} == {C1_IP, C2_IP}
+    assert len(trace.of("icmp")) == 2 * PINGS
+    whole = selected(path, "--device", "host/vethc2")
+    assert len(whole.of("icmp")) == 4 * PINGS
+    shown = skbtrace("show", "--device", "host/vethc1", str(path))
+    assert "not selected" in shown.stderr
+    done = skbtrace("show", "--device", "vethc9", str(path), status=1)
+    assert "no device of this trace is called vethc9 (there are: " in done.stderr
+
+
 def test_what_did_not_arrive_was_on_its_way(tmp_path: Path) -> None:
     """The bridge drops what is for c2: its port is down by then."""
     lose = (

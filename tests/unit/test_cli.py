@@ -81,8 +81,8 @@ def test_bad_words_are_a_usage_error(
 
 def test_names_of_namespaces_may_be_given_several_times() -> None:
     words = ("--netns", "a", "--container", "b", "--from", "c", "--to", "d", "--netns", "e")
-    context = trace.make_context("skbtrace", ["--topology", "docker0", *words])
-    assert Options(**context.params).ends == (("a", "e"), ("b",), ("c",), ("d",))
+    context = trace.make_context("skbtrace", ["--topology", "docker0", "--device", "f", *words])
+    assert Options(**context.params).ends == (("a", "e"), ("b",), ("c",), ("f",), ("d",))
 
 
 C1, C2 = Netns(101, "c1"), Netns(102, "c2")
@@ -93,11 +93,27 @@ TOPOLOGY = Topology(
 )
 
 
+@pytest.mark.parametrize("name", ["eth0", "c1/eth0"])
+def test_a_device_is_called_with_or_without_its_namespace(name: str) -> None:
+    typed = Typed((), (), (), (name,), ())
+    selection = on_this_host(typed, Names(), TOPOLOGY)
+    assert selection is not None
+    assert selection.devices == {name}
+
+
+def test_a_device_that_is_not_there_is_refused_with_those_that_are() -> None:
+    typed = Typed((), (), (), ("c3/eth0",), ())
+    with pytest.raises(TopologyError) as told:
+        on_this_host(typed, Names(), TOPOLOGY)
+    there = "docker0 has no device c3/eth0 (there are: c1/eth0, c2/eth0)"
+    assert told.value.message == there
+
+
 def test_names_become_the_namespaces_they_mean_now(monkeypatch: pytest.MonkeyPatch) -> None:
     known = {"c1": frozenset({101}), "c2": frozenset({102})}
     monkeypatch.setattr(Names, "find", lambda _, name: known[name])
     monkeypatch.setattr(Names, "container", lambda _, name: known[name])
-    typed = Typed(netns=("c1", "c2"), container=("c1",), origin=(), target=("c2",))
+    typed = Typed(netns=("c1", "c2"), container=("c1",), origin=(), device=(), target=("c2",))
     selection = on_this_host(typed, Names(), TOPOLOGY)
     assert selection == Selection(
         netns=Namespaces(frozenset({101, 102})),
@@ -105,7 +121,7 @@ def test_names_become_the_namespaces_they_mean_now(monkeypatch: pytest.MonkeyPat
         target=Namespaces(frozenset({102})),
         addresses=frozenset({"fe80::3"}),
     )
-    assert on_this_host(Typed((), (), (), ()), Names(), TOPOLOGY) is None
+    assert on_this_host(Typed((), (), (), (), ()), Names(), TOPOLOGY) is None
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def test_every_view_of_a_file_is_safe(content: bytes, color: bool, ascii: bool, 
 def test_show_of_a_file_is_safe(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "t.json"
     file.write_bytes(content)
-    for options in ([], ["--ascii"], ["--netns", "no \x1b[31m such"]):
+    for options in ([], ["--ascii"], ["--netns", "no \x1b[31m such"], ["--device", "\x1b[2J"]):
         out, err = io.StringIO(), io.StringIO()
         with redirect_stdout(out), redirect_stderr(err):
             run(["show", *options, str(file)])

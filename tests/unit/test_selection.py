@@ -60,6 +60,25 @@ def test_a_namespace_on_the_way(field: str) -> None:
     assert "clone" not in wanted(only(field, of(HOST)))
 
 
+def test_a_device_on_the_way() -> None:
+    def through(*names: str) -> set[str]:
+        return wanted(Selection(devices=frozenset(names)))
+
+    everywhere = {
+        f"{d.netns.name}/{d.ifname}" for j in ALL.values() for h in j.hops if (d := h.device)
+    }
+    for name in everywhere:
+        passing = {
+            key
+            for key, journey in ALL.items()
+            if name in {f"{d.netns.name}/{d.ifname}" for h in journey.hops if (d := h.device)}
+        }
+        assert through(name) == passing != set()
+    assert through("eth0") == through("c1/eth0", "c2/eth0") > through("c1/eth0")
+    assert through("c1") == through("host/eth0") == set()
+    assert through() == set(ALL)
+
+
 def test_several_of_one_option_are_any_and_different_options_all_hold() -> None:
     assert wanted(Selection(netns=of(C2, NOWHERE))) == wanted(Selection(netns=of(C2)))
     both = Selection(netns=of(C1), container=of(C2))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which journeys were asked for: the names of namespaces, and whom they mean; a trace's filter."""
+"""Which journeys were asked for: by names of namespaces and devices, or by a trace's filter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tracer.errors import TopologyError
 from tracer.text import printable
 
 if TYPE_CHECKING:
-    from tracer.model import Journey, Netns, Topology
+    from tracer.model import Journey, Topology
     from tracer.selection import Namespaces, Selection
     from tracer.topology.names import Names
 
@@ -23,6 +23,7 @@ _HELP = {
     "--container": "Only journeys that pass through this container's namespace: its name, or the "
     "beginning of its id.",
     "--from": "Only journeys that begin in this namespace or container.",
+    "--device": "Only journeys that pass this device: vethc1, or with its namespace host/vethc1.",
     "--to": "Only journeys that end in this namespace or container, or were on their way there.",
 }
 
@@ -33,6 +34,7 @@ class Typed(NamedTuple):
     netns: tuple[str, ...]
     container: tuple[str, ...]
     origin: tuple[str, ...]
+    device: tuple[str, ...]
     target: tuple[str, ...]
 
 
@@ -65,7 +67,25 @@ def on_this_host(typed: Typed, names: Names, topology: Topology) -> Selection | 
         origin=all_of(typed.origin, names.find),
         target=target,
         addresses=_addresses(topology, target),
+        devices=_devices(typed.device, topology),
     )
+
+
+def _devices(typed: Iterable[str], topology: Topology) -> frozenset[str]:
+    from tracer.selection import called
+
+    names = frozenset(map(printable, typed))
+    there = (*topology.own, *topology.others, *topology.uplinks)
+    unknown = sorted(names.difference(*map(called, there)))
+    if unknown:
+        from tracer.topology.names import few
+
+        every = {f"{device.netns.name}/{device.ifname}" for device in there}
+        raise TopologyError(
+            f"{printable(topology.name)} has no device {unknown[0]}{few(every)}",
+            hint="sudo skbtrace topo   # what there is",
+        )
+    return names
 
 
 class InATrace:
@@ -82,10 +102,11 @@ class InATrace:
             origin=_named(typed.origin),
             target=target,
             addresses=_addresses(topology, target),
+            devices=frozenset(map(printable, typed.device)),
         )
-        self._met: set[Netns] = set()
-        if topology is not None:
-            self._met |= {device.netns for device in topology.own}
+        own = () if topology is None else topology.own
+        self._met = {device.netns for device in own}
+        self._met_devices = set(own)
 
     def chosen(self, journeys: Iterable[Journey]) -> Iterator[Journey]:
         """Give those that are wanted."""
@@ -93,12 +114,16 @@ class InATrace:
 
         for journey in journeys:
             self._met.update(met(journey))
+            if self._typed.device:
+                self._met_devices.update(h.device for h in journey.hops if h.device is not None)
             if self._selection(journey):
                 yield journey
 
     def check(self, file: str) -> None:
         """Raise TopologyError for a name that no namespace had in the journeys so far."""
-        for name in (name for names in self._typed for name in names):
+        typed = self._typed
+        self._check_devices(file)
+        for name in (*typed.netns, *typed.container, *typed.origin, *typed.target):
             wanted = _named([name])
             if not any(netns in wanted for netns in self._met):
                 from tracer.topology.names import few
@@ -111,6 +136,20 @@ class InATrace:
                     if called
                     else None,
                 )
+
+    def _check_devices(self, file: str) -> None:
+        from tracer.selection import called
+
+        unknown = self._selection.devices.difference(*map(called, self._met_devices))
+        if unknown:
+            from tracer.topology.names import few
+
+            every = sorted(f"{d.netns.name}/{d.ifname}" for d in self._met_devices)
+            name = printable(shlex.quote(file))
+            raise TopologyError(
+                f"no device of this trace is called {min(unknown)}{few(every)}",
+                hint=f"skbtrace show --device {shlex.quote(every[0])} {name}" if every else None,
+            )
 
 
 class Filtered:

@@ -74,6 +74,7 @@ class Options:
     netns: tuple[str, ...]
     container: tuple[str, ...]
     origin: tuple[str, ...]
+    device: tuple[str, ...]
     target: tuple[str, ...]
     direction: str | None
     mark: str | None
@@ -96,7 +97,7 @@ class Options:
     @property
     def ends(self) -> Typed:
         """The names of the journeys' namespaces."""
-        return Typed(self.netns, self.container, self.origin, self.target)
+        return Typed(self.netns, self.container, self.origin, self.device, self.target)
 
     def notice(self, text: str) -> None:
         """Say something on standard error, unless -q."""
@@ -108,6 +109,7 @@ _CHOOSING = {
     "netns": "netns",
     "container": "container",
     "origin": "from",
+    "device": "device",
     "target": "to",
     "direction": "Q",
     "mark": "mark",
