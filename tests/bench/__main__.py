@@ -11,9 +11,10 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from tests.bench import bulk, following, where
+from tests.bench import bulk, following, mechanisms, where
 from tests.vm import KERNELS, Guest, GuestLost
 from tests.vm.peer import PWRU, PeerError
 
@@ -23,31 +24,32 @@ RATIO, ADDED = 3.0, 0.7
 LAYER_WORDS = {"none": "the seven alone", "changes": "changes", "all": "all layers, and changes"}
 
 
+OTHERS: dict[str, tuple[ModuleType, str]] = {
+    "following": (following, "what following the topology costs"),
+    "where": (where, "what the kernel says of each probe's program"),
+    "mechanisms": (mechanisms, "what each way of being called costs by itself"),
+}
+"""Other measurements: each is a module that writes NAME.json in the guest and has its rows."""
+
+
 def main() -> int:
     """Measure and print. The status is 1 if a bar is missed."""
     parser = argparse.ArgumentParser(prog="tests.bench", description=__doc__)
     parser.add_argument("--kernel", choices=KERNELS, default="6.1")
     parser.add_argument("--peer", choices=["pwru"], help="compare with it; fetches its package")
     parser.add_argument("--bulk", type=int, metavar="S", help="bulk TCP for S seconds instead")
-    parser.add_argument(
-        "--following", action="store_true", help="what following the topology costs instead"
-    )
-    parser.add_argument(
-        "--where", action="store_true", help="what the kernel says of each probe's program instead"
-    )
+    for name, (_, text) in OTHERS.items():
+        parser.add_argument(f"--{name}", action="store_true", help=f"{text} instead")
     options = parser.parse_args()
+    other = next((name for name in OTHERS if getattr(options, name)), None)
     env = {}
     try:
         if options.peer:
             env["SKBTRACE_PWRU"] = str(PWRU.obtain() / PWRU.programs[0])
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "tests.bench.guest"]
+            command = [sys.executable, "-m", f"tests.bench.{other or 'guest'}"]
             if options.bulk:
                 command = [sys.executable, "-m", "tests.bench.bulk", f"-t {options.bulk}"]
-            if options.following:
-                command = [sys.executable, "-m", "tests.bench.following"]
-            if options.where:
-                command = [sys.executable, "-m", "tests.bench.where"]
             status = Guest(options.kernel).run(command, out=Path(folder), env=env)
             if status:
                 print(f"bench: the measurements ended with status {status}", file=sys.stderr)
@@ -58,16 +60,11 @@ def main() -> int:
                     for name in bulk.RUNS
                     for row in bulk.rows(name, bulk.figures_of(Path(folder, name)))
                 )
-            if options.following:
-                runs = json.loads(Path(folder, "following.json").read_text())
-                return tell(following.rows(runs))
-            if options.where:
-                return tell(where.rows(json.loads(Path(folder, "where.json").read_text())))
-            figures = json.loads(Path(folder, "bench.json").read_text())
+            figures = json.loads(Path(folder, f"{other or 'bench'}.json").read_text())
     except (PeerError, GuestLost) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    return tell(table(figures, help_seconds()))
+    return tell(OTHERS[other][0].rows(figures) if other else table(figures, help_seconds()))
 
 
 def tell(rows: Iterable[tuple[bool, str, str, str]]) -> int:
