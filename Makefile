@@ -31,10 +31,10 @@ lint: ## check the sources
 	@tests/setup lint
 	@tests/lint
 
-kernel: ## the kernel tests on one kernel; KERNEL=6.12, ARGS='-k ping', HOST=1: on this host
+kernel: ## the kernel tests on one kernel; KERNEL=6.12, ARGS='-k ping', ALL=1: the slow ones too, HOST=1
 	@tests/setup trace guest test
 	@SKBTRACE_REQUIRE=kernel $(if $(HOST),,$(PYTHON) -m tests.vm run --kernel $(KERNEL) --nics --) \
-		$(PYTHON) -m pytest tests/kernel -v $(ARGS)
+		$(PYTHON) -m pytest tests/kernel -v $(if $(ALL),,-m 'not slow') $(ARGS)
 
 bench: ## measure in a guest; KERNEL=6.12, PEER=pwru: compare with it; ARGS='--bulk 10': bulk TCP
 	@tests/setup trace guest test

@@ -109,9 +109,8 @@ def main(arguments: list[str] | None = None) -> int:
     folder = Path(tempfile.mkdtemp(prefix="skbtrace-test-"))
     kept = False
     try:
-        results = Suite(
-            host_jobs() if options.host else guest_jobs(everything=options.all), folder
-        ).run()
+        jobs = (host_jobs if options.host else guest_jobs)(everything=options.all)
+        results = Suite(jobs, folder).run()
         kept = any(not result.good for result in results)
         for result in results:
             if not result.good:
@@ -155,9 +154,10 @@ def guest_jobs(*, everything: bool = False) -> list[Job]:
     ]
 
 
-def host_jobs() -> list[Job]:
+def host_jobs(*, everything: bool = False) -> list[Job]:
     """The kernel tests on this host."""
-    return [*source_jobs(), Job("kernel", pytest("tests/kernel"), require="kernel")]
+    chosen = () if everything else ("-m", "not slow")
+    return [*source_jobs(), Job("kernel", pytest("tests/kernel", *chosen), require="kernel")]
 
 
 def guest_job(kernel: str, *, everything: bool = False) -> Job:
