@@ -112,11 +112,10 @@ class Program:
 
     def attach(self, function: str, symbol: str, *, at_return: bool = False) -> None:
         """Have it called whenever the kernel comes to a symbol. Raises SkbtraceError."""
-        event = f"skbtrace_{os.getpid()}_{function}".encode()  # a name that libbcc may need
-        program = self.load(function)
+        program, name = self.load(function), function.encode()
         self._attach(
             function,
-            lambda: self._lib.bpf_attach_kprobe(program, at_return, event, symbol.encode(), 0, 0),
+            lambda: self._lib.bpf_attach_kprobe(program, at_return, name, symbol.encode(), 0, 0),
         )
 
     def attach_tracepoint(self, function: str, tracepoint: str) -> None:
@@ -136,12 +135,15 @@ class Program:
 
     def detach(self, *functions: str) -> None:
         """Detach some, or all there are."""
-        events = [e for f in functions or tuple(self._attached) for e in self._attached.pop(f, [])]
-        if not events:
+        gone = {f: self._attached.pop(f) for f in functions or tuple(self._attached)}
+        if not gone:
             return
         # Each close waits until no CPU can be in the probe any more; so they wait together.
         with ThreadPoolExecutor(_DETACH_AT_ONCE) as pool:
-            list(pool.map(os.close, events))
+            list(pool.map(os.close, [event for events in gone.values() for event in events]))
+        with stderr_kept():
+            for function in gone:  # libbcc may have had to make an event of that name
+                self._lib.bpf_detach_kprobe(function.encode())
 
     def open_ring(self, name: str, on_record: Callable[[int, int], int]) -> None:
         """Have records of that map handed over, by address and bytes; it returns < 0 to stop."""
