@@ -81,6 +81,26 @@ def test_a_tracer_that_was_suspended_reads_on(tmp_path: Path) -> None:
 
 @pytest.mark.once
 @pytest.mark.usefixtures("lab")
+def test_told_again_to_end_it_leaves_what_it_has_not_read(tmp_path: Path) -> None:
+    many = 2000
+    tracer = started(tmp_path / "t.json")
+    tracer.send_signal(signal.SIGSTOP)
+    sh(f"ip netns exec {C1} ping -q -f -c {many} {C2_IP}")
+    tracer.send_signal(signal.SIGCONT)
+    tracer.send_signal(signal.SIGINT)
+    assert tracer.stderr is not None
+    assert any("wait to be read; Ctrl-C leaves them" in line for line in tracer.stderr)
+    trace, said = ended(tracer, tmp_path / "t.json")
+    lost = trace.summary.lost
+    assert lost["unread"] > 0
+    assert f"unread {lost['unread']}" in said
+    # Requests, replies, and a clone of each reply; ARP may come by.
+    there = len(trace.journeys) + lost["unread"]
+    assert 3 * many - 3 * lost["probe_missed"] <= there <= 3 * many + 20
+
+
+@pytest.mark.once
+@pytest.mark.usefixtures("lab")
 def test_a_slow_reader_gets_everything(tmp_path: Path) -> None:
     """While it is slow the ring buffer fills, and has room for this."""
     slow = (
