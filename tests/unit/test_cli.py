@@ -152,6 +152,54 @@ def test_what_stands_behind_two_dashes_is_a_command() -> None:
     assert command_of("show", "--", "-strange-name") == []
 
 
+def test_a_trace_tells_what_was_typed_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, str]] = []
+
+    def keep(typed: Options, *_: object) -> int:
+        told.append(dict(typed.chosen))
+        return 0
+
+    monkeypatch.setattr(sys.modules["tracer.cli.trace"], "_trace", keep)
+    names = [
+        "--netns",
+        "a",
+        "--netns",
+        "b\x1b",
+        "--container",
+        "c",
+        "--device",
+        "d",
+        "--from",
+        "e",
+        "--to",
+        "f",
+    ]
+    numbers = ["--sample", "4", "--max-rate", "5", "--per-flow", "6", "--cpu-limit", "7"]
+    others = [
+        "-Q",
+        "in",
+        "--mark",
+        "7/7",
+        "--process",
+        "ping",
+        "--trigger",
+        "drop",
+        "--trigger",
+        "absorbed",
+    ]
+    run(["--topology", "x", *names, *numbers, *others, "tcp", "port", "80"])
+    run(["--topology", "x", "-q", "-c", "3", "--layers", "all"])
+    assert told == [
+        {
+            **{"filter": "tcp port 80", "Q": "in", "mark": "7/7", "process": "ping"},
+            **{"netns": r"a, b\x1b", "container": "c", "device": "d", "from": "e", "to": "f"},
+            **{"sample": "4", "max-rate": "5", "per-flow": "6", "cpu-limit": "7"},
+            "trigger": "drop, absorbed",
+        },
+        {},
+    ]
+
+
 def test_what_stands_behind_the_options_is_a_filter() -> None:
     def words(*typed: str) -> tuple[list[str], list[str]]:
         meta = trace.make_context("skbtrace", list(typed)).meta

@@ -105,22 +105,13 @@ class Options:
             say(text)
 
 
-_CHOOSING = {
-    "netns": "netns",
-    "container": "container",
-    "origin": "from",
-    "device": "device",
-    "target": "to",
-    "direction": "Q",
-    "mark": "mark",
-    "process": "process",
-    "one_in": "sample",
-    "max_rate": "max-rate",
-    "per_flow": "per-flow",
-    "cpu_percent": "cpu-limit",
-    "trigger": "trigger",
-}
-"""Parameter → what a trace calls it: the option."""
+_CHOOSING = frozenset(
+    {
+        *(*Typed._fields, "direction", "mark", "process", "trigger"),
+        *("one_in", "max_rate", "per_flow", "cpu_percent"),
+    }
+)
+"""Parameters that a trace tells of, by the names of their options."""
 
 
 @click.group(cls=Commands, invoke_without_command=True, epilog=_EXAMPLES)
@@ -170,7 +161,11 @@ def trace(ctx: click.Context, /, **typed: Any) -> int:
     """
     if ctx.invoked_subcommand is not None:
         return 0
-    chosen = {option: words for name, option in _CHOOSING.items() if (words := _words(typed[name]))}
+    chosen = {
+        option.opts[0].lstrip("-"): words
+        for option in ctx.command.params
+        if option.name in _CHOOSING and (words := _words(typed[option.name]))
+    }
     if filter := ctx.meta.get("filter"):
         chosen = {"filter": printable(" ".join(filter)), **chosen}
     return _trace(Options(**typed, chosen=chosen), filter or [], ctx.meta["command"])
