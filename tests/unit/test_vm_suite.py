@@ -81,6 +81,46 @@ def test_a_guest_whose_time_is_up_is_lost_at_once(tmp_path: Path) -> None:
     assert (result.passed, result.failed, result.lost) == (1, 2, "late")
 
 
+def failing(folder: Path, *names: str, then: str) -> Job:
+    """A job in a guest in which these tests fail, and which does `then` when it is tried again."""
+    cases = "".join(f'<testcase classname="{n}" name="x"><failure/></testcase>' for n in names)
+    (folder / "report").write_text(f'<s>{cases}<testcase classname="a" name="y"/></s>')
+    script = (
+        f"[ $# -gt 1 ] && echo $2 >>{folder}/tries\n"
+        f"[ -e {folder}/tried ] && {{ {then}; exit; }}\n"
+        f"touch {folder}/tried; cp {folder}/report $1/junit.xml; exit 1"
+    )
+    return Job("kernel 6.1", ["sh", "-c", script, "sh", "{out}"], ["tests/kernel"], guest=True)
+
+
+HERE = "tests.unit.test_vm_suite"
+
+
+def test_the_file_of_a_test_that_failed_in_a_guest_is_tried_again(tmp_path: Path) -> None:
+    (result,) = run(tmp_path, failing(tmp_path, HERE, then="echo 'ok  fine'"))
+    assert (tmp_path / "tries").read_text() == "tests/kernel\ntests/unit/test_vm_suite.py\n"
+    assert (result.passed, result.failed, result.names, result.good) == (2, 0, (), True)
+    assert f"failed once, passed when tried again: {HERE}::x" in table([result])
+    assert f"failed once, passed when tried again: {HERE}::x" in suite.complaint(result)
+
+
+def test_what_fails_twice_has_failed(tmp_path: Path) -> None:
+    (result,) = run(tmp_path, failing(tmp_path, HERE, then="echo 'FAIL  x'; exit 1"))
+    assert (result.passed, result.failed, result.good) == (1, 1, False)
+    assert result.names == (f"{HERE}::x",)
+
+
+def test_many_failures_are_no_chance_and_neither_is_one_without_a_file(tmp_path: Path) -> None:
+    for names in ([HERE] * 4, ["tests.unit.no_such_test"]):
+        (tmp_path / "tried").unlink(missing_ok=True)
+        (tmp_path / "tries").unlink(missing_ok=True)
+        folder = tmp_path / str(len(names))
+        folder.mkdir()
+        (result,) = run(folder, failing(tmp_path, *names, then="echo 'ok  fine'"))
+        assert result.failed == len(names)
+        assert (tmp_path / "tries").read_text() == "tests/kernel\n"
+
+
 def test_only_guests_can_be_lost(tmp_path: Path) -> None:
     (result,) = run(tmp_path, pretend("unit", "exit 70"))
     assert (result.failed, result.lost) == (1, None)
