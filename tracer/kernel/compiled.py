@@ -83,6 +83,24 @@ def key_of(files: Iterable[Path], words: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+def to_json(program: Compiled) -> str:
+    """Return a program as text."""
+    functions = {n: (c.instructions.hex(), c.maps) for n, c in program.functions.items()}
+    return json.dumps({"maps": program.maps, "functions": functions})
+
+
+def from_json(text: str | bytes) -> Compiled:
+    """Return the program a text is. Raises one of many errors if it is none."""
+    kept = json.loads(text)
+    return Compiled(
+        {name: MapKind(*map(int, kind)) for name, kind in kept["maps"].items()},
+        {
+            name: Code(bytes.fromhex(code), tuple((int(at), str(map_)) for at, map_ in maps))
+            for name, (code, maps) in kept["functions"].items()
+        },
+    )
+
+
 def read(key: str) -> Compiled | None:
     """Return a program, or None if it is not there. Raises nothing."""
     try:
@@ -90,14 +108,7 @@ def read(key: str) -> Compiled | None:
         with os.fdopen(descriptor, "rb") as stream:
             if not all(map(_is_ours, (os.fstat(descriptor), FOLDER.stat()))):
                 return None
-            kept = json.load(stream)
-        return Compiled(
-            {name: MapKind(*map(int, kind)) for name, kind in kept["maps"].items()},
-            {
-                name: Code(bytes.fromhex(code), tuple((int(at), str(map_)) for at, map_ in maps))
-                for name, (code, maps) in kept["functions"].items()
-            },
-        )
+            return from_json(stream.read())
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
 
@@ -113,8 +124,7 @@ def write(key: str, program: Compiled) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         new.unlink(missing_ok=True)
         with os.fdopen(os.open(new, flags, 0o600), "w") as stream:
-            functions = {n: (c.instructions.hex(), c.maps) for n, c in program.functions.items()}
-            json.dump({"maps": program.maps, "functions": functions}, stream)
+            stream.write(to_json(program))
         new.replace(FOLDER / f"{key}.json")
         kept = sorted(FOLDER.iterdir(), key=lambda file: -file.stat().st_mtime_ns)
         for old in kept[MOST:]:

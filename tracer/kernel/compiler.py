@@ -3,18 +3,24 @@
 
 Everything that differs between kernels is a number handed to the compiler as a definition
 (``definitions``); no kernel headers are needed. Nothing here is loaded into the kernel.
+
+A process of its own compiles: clang leaves 130 MB behind, writes what it has to say to standard
+error, and in QEMU's emulation it falls when it does not run in the first thread of a process.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
 from tracer.errors import SkbtraceError
 from tracer.kernel import compiled
-from tracer.kernel.bcc import load_bcc, stderr_kept
-from tracer.kernel.compiled import Compiled, MapKind, unlinked
+from tracer.kernel.bcc import load_bcc
+from tracer.kernel.compiled import Compiled, MapKind, from_json, to_json, unlinked
 
 SOURCE = next(
     path
@@ -41,19 +47,47 @@ def compile_program(defined: list[str]) -> Compiled:
     key = compiled.key_of(files, [*flags, os.uname().release, bcc.__version__])
     program = compiled.read(key)
     if program is None:
-        program = _compile(bcc, flags)
+        program = _compiled(flags)
         compiled.write(key, program)
     return program
 
 
+# Isolated, so that nothing of the current directory is run; what this process may import, it may.
+_CHILD = """\
+import json, sys
+sys.path[:], flags = json.load(sys.stdin)
+from tracer.kernel import compiler
+compiler.answer(flags)
+"""
+
+
+def _compiled(flags: list[str]) -> Compiled:
+    child = subprocess.run(
+        [sys.executable, "-I", "-c", _CHILD],
+        input=json.dumps([sys.path, flags]),
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, "BCC_KERNEL_SOURCE": str(SOURCE / "stubs")},
+        check=False,
+        start_new_session=True,  # Ctrl-C is for the tracer, which ends in order
+    )
+    if child.returncode:
+        why = child.stderr.strip() or f"the compiler ended with status {child.returncode}"
+        raise SkbtraceError(f"the kernel program does not compile: {why}")
+    return from_json(child.stdout)
+
+
+def answer(flags: list[str]) -> None:
+    """Compile, and write the program to standard output: what the child does."""
+    sys.stdout.write(to_json(_compile(load_bcc(), flags)))
+
+
 def _compile(bcc: ModuleType, flags: list[str]) -> Compiled:
-    os.environ["BCC_KERNEL_SOURCE"] = str(SOURCE / "stubs")
-    with stderr_kept() as said:
-        try:
-            bpf = bcc.BPF(src_file=str(SOURCE / "skbtrace.bpf.c").encode(), cflags=flags)
-        except Exception as error:  # bcc raises bare Exceptions
-            words = "".join(said())
-            raise SkbtraceError(f"the kernel program does not compile: {words or error}") from error
+    try:
+        bpf = bcc.BPF(src_file=str(SOURCE / "skbtrace.bpf.c").encode(), cflags=flags)
+    except Exception as error:  # bcc raises bare Exceptions
+        sys.exit(f"{error}")
     lib, module = bcc.lib, bpf.module
     try:
         tables = range(lib.bpf_num_tables(module))
