@@ -463,6 +463,17 @@ class Sampling(NamedTuple):
     """What it may take."""
 
 
+class Health(NamedTuple):
+    """How a capture keeps up, while it lasts."""
+
+    lost: Mapping[str, int]
+    """Loss counter → how many until now."""
+    waiting: int
+    """Records that were taken from the ring buffer and are not journeys yet."""
+    room: int
+    """So many may wait; what comes then stays in the ring buffer until that is full."""
+
+
 Scope: TypeAlias = Mapping[tuple[int, int], bool]
 """(namespace's inode number, ifindex) → whether it is within the topology. At a device that is not,
 only what the device receives begins a journey, and that is kept if it comes to one that is."""

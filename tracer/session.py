@@ -23,6 +23,7 @@ from tracer.model import (
     Capture,
     Counted,
     Device,
+    Health,
     Journey,
     Netns,
     ProbePlace,
@@ -47,6 +48,8 @@ BACKLOG_MAX = 131072
 is some ten times faster than making journeys, so a burst is saved from the ring buffer first."""
 UNSETTLED_MAX_S = 2.0
 """How long journeys may wait for what is known of a change of the topology."""
+HEALTH_S = 0.5
+"""How often it is told how the capture keeps up. Loss counters are read from the kernel for it."""
 WAITING_S = 2.0
 """How often it is told how much is still to be read at the end."""
 DRAIN_S = 0.1
@@ -195,6 +198,7 @@ class Session:
         *,
         ready: Callable[[Capture], None] = lambda _: None,
         waiting: Callable[[int], None] = lambda _: None,
+        health: Callable[[Health], None] | None = None,
         go_on: Callable[[], bool] = lambda: True,
         most: int | None = None,
         seconds: float | None = None,
@@ -203,8 +207,9 @@ class Session:
 
         ``ready`` is called when every probe is attached; ``go_on`` is asked some twenty times a
         second; ``most`` journeys or ``seconds`` after ready are the end, too. ``waiting`` is told
-        once in WAITING_S how many records are still to be read after that. Raises what the source
-        and the sink raise; the probes are gone then as well.
+        once in WAITING_S how many records are still to be read after that, ``health`` once in
+        HEALTH_S how the capture keeps up. Raises what the source and the sink raise; the probes
+        are gone then as well.
         """
         try:
             capture = self._capture(self._source.start())
@@ -214,9 +219,13 @@ class Session:
             ready(capture)
             ceiling = self._ceiling(self._limits)
             end = None if seconds is None else time.monotonic() + seconds
+            told = -math.inf
             while not self._stop.is_set() and go_on():
                 busy = self._read(most)
                 self._sample(ceiling.look(self._arrived, self._made))
+                if health is not None and time.monotonic() - told > HEALTH_S:
+                    told = time.monotonic()
+                    health(self._health())
                 left = math.inf if end is None else end - time.monotonic()
                 if left <= 0 or self._journeys == most:
                     break
@@ -228,6 +237,10 @@ class Session:
             return summary
         finally:
             self._source.close()
+
+    def _health(self) -> Health:
+        lost = self._source.lost() | self._correlator.lost
+        return Health(lost, len(self._backlog), BACKLOG_MAX)
 
     def _read(self, most: int | None, *, at_once: bool = False) -> bool:
         """Save what waits in the ring buffer, then make a slice of it into journeys.
