@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A trace file to be looked into at any place: where each journey's line is, read when wanted.
+
+One thread goes through the file (``scan``) and notes where lines are, then again to count what
+journeys have in common (``count``); another one may look meanwhile at what was found so far. A
+journey takes some twenty bytes here besides its id, however long its line is. This module must
+not know who looks.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock
+from typing import BinaryIO
+
+from tracer.export.later_names import LaterNames
+from tracer.export.trace_reader import Lines, TraceReader
+from tracer.model import Capture, Health, Journey, Sampling, Summary, TopologyChange
+from tracer.tally import Tally
+
+
+class TraceIndex:
+    """The journeys of a file by number (see ``journal.Kept``), and what else it says.
+
+    Making one reads the header and raises TraceFileError as TraceReader does.
+    """
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self._stream = stream
+        self._name = name
+        self._reader = TraceReader(stream, name)
+        self._starts = array("Q")
+        self._lengths = array("L")
+        self._dropped = bytearray()
+        self._by_id: dict[str, int] = {}
+        self._others: list[int] = []
+        """Before which journeys stand lines of something else."""
+        self._lines = Lines(name)
+        self._later = LaterNames(())
+        self._lock = Lock()
+        self._tally = Tally()
+        self.drops = 0
+        self.header = self._reader.capture
+        self.capture: Capture | None = self.header
+        self.change: TopologyChange | None = None
+        self.sample: Sampling | None = None
+        self.health: Health | None = None
+        self.summary: Summary | None = None
+
+    # --- one thread -------------------------------------------------------------------------------
+
+    def scan(self, go_on: Callable[[], bool] = lambda: True) -> None:
+        """Find every journey, until told not to go on. Raises what TraceReader raises.
+
+        What was found before that can be looked at.
+        """
+        reader, stream, lines = self._reader, self._stream, Lines(self._name)
+        for line in reader.lines():
+            lines.number = reader.line_number
+            glance = lines.glance(line)
+            if glance is None or not go_on():
+                return
+            number = len(self._dropped)
+            self._others += [number] * (lines.number - 2 - number - len(self._others))
+            self._by_id[glance.id] = number
+            self._starts.append(stream.tell() - len(line))
+            self._lengths.append(len(line))
+            self.drops += glance.dropped
+            self._dropped.append(glance.dropped)  # last: it is what ``seen`` counts
+        self._later = LaterNames(reader.changes)
+        self.summary = reader.summary
+
+    def count(self, go_on: Callable[[], bool] = lambda: True) -> None:
+        """Count what the journeys that were found have in common, until told not to go on."""
+        lines = Lines(self._name)
+        for number in range(self.seen):
+            if not go_on():
+                return
+            journey = self._journey(number, lines)
+            with self._lock:
+                self._tally.add(journey)
+
+    # --- any thread -------------------------------------------------------------------------------
+
+    @property
+    def seen(self) -> int:
+        """See Kept."""
+        return len(self._dropped)
+
+    @property
+    def first(self) -> int:
+        """See Kept."""
+        return 0
+
+    @property
+    def earlier(self) -> Sequence[int]:
+        """See Kept."""
+        return ()
+
+    def journey(self, number: int) -> Journey | None:
+        """See Kept. Raises TraceFileError where the line is wrong."""
+        if not 0 <= number < self.seen:
+            return None
+        return self._journey(number, self._lines)
+
+    def dropped(self, number: int) -> bool:
+        """See Kept."""
+        return number < self.seen and bool(self._dropped[number])
+
+    def number_of(self, journey_id: str) -> int | None:
+        """See Kept."""
+        return self._by_id.get(journey_id)
+
+    @contextmanager
+    def tally(self) -> Iterator[Tally]:
+        """Give the counts; they do not change as long as the block lasts."""
+        with self._lock:
+            yield self._tally
+
+    def frozen(self) -> TraceIndex:
+        """Return this: a file that is read does not change."""
+        return self
+
+    def _journey(self, number: int, lines: Lines) -> Journey:
+        line = os.pread(self._stream.fileno(), self._lengths[number], self._starts[number])
+        lines.number = number + 2 + bisect_right(self._others, number)
+        return self._later.filled(lines.journey(line))
