@@ -8,7 +8,7 @@ word of ``explain``, and where it should have gone that of ``expected``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 from tracer.expected import missing
@@ -19,7 +19,7 @@ from tracer.view.facts import socket_words, state_words, task_words
 from tracer.view.flow import flow_words
 from tracer.view.line import Line, Span, fill
 from tracer.view.look import Look
-from tracer.view.table import table
+from tracer.view.table import Lane, lanes
 
 NARROWEST = 40
 """Cells. On less, lines are as for this."""
@@ -34,16 +34,30 @@ _PLAIN = Look()
 
 def render(journey: Journey, width: int, look: Look = _PLAIN) -> list[Line]:
     """Return the journey's lines, each at most ``width`` cells (at least ``NARROWEST``)."""
+    return [lane.line for lane in block(journey, width, look)]
+
+
+def block(
+    journey: Journey,
+    width: int,
+    look: Look = _PLAIN,
+    *,
+    equal_steps: bool = False,
+    branches: Mapping[str, Journey] | None = None,
+) -> list[Lane]:
+    """Return the lines of ``render``, each with the hop whose row it is: see ``table.lanes``."""
     width = max(width, NARROWEST)
     cut = look.signs.cut
-    return [
-        *fill(_head(journey, look), width, cut),
-        *fill(_state(journey, look), width, cut),
-        *fill(_path(journey, look), width, cut),
-        *table(journey, width, look),
+    before = (_head(journey, look), _state(journey, look), _path(journey, look))
+    after = [
         *fill(_outcome(journey, look), width, cut),
         *_explanation(journey, width, look),
         *_expectation(journey, width, look),
+    ]
+    return [
+        *(Lane(line) for words in before for line in fill(words, width, cut)),
+        *lanes(journey, width, look, equal_steps=equal_steps, branches=branches),
+        *map(Lane, after),
     ]
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from tracer.model import Capture, Netns
+from tracer.model import Capture, Netns, Topology
 from tracer.view.signs import ASCII, UNICODE, Signs
 
 NETNS_STYLES = tuple(f"netns{n}" for n in range(6))
@@ -28,6 +28,9 @@ class Look:
     capture: Capture | None = None
     """What the journeys are of: its topology says where they should have gone."""
 
+    names: Mapping[str, str] = field(default_factory=dict)
+    """IP address → what a list calls it; see ``names_of``."""
+
     @property
     def signs(self) -> Signs:
         """The signs to draw with."""
@@ -39,7 +42,32 @@ class Look:
             return text.encode("ascii", "backslashreplace").decode("ascii")
         return text
 
+    def address(self, word: str) -> str:
+        """Return a word with its IP address, if it is one, replaced by its name."""
+        if not self.names:
+            return word
+        name = self.names.get(word)
+        if name is not None:
+            return name
+        address, colon, port = word.rpartition(":")
+        name = self.names.get(address.strip("[]")) if colon else None
+        return word if name is None else f"{name}:{port}"
+
     def style_of(self, netns: Netns) -> str:
         """Return the style of a namespace."""
         known = self.netns_styles.get(netns.inum)
         return known or NETNS_STYLES[netns.inum % len(NETNS_STYLES)]
+
+
+def names_of(topology: Topology | None) -> dict[str, str]:
+    """Return what addresses are called for short: a namespace that has it, or the bridge.
+
+    An address that two have is called by neither.
+    """
+    if topology is None:
+        return {}
+    names: dict[str, set[str]] = {}
+    for device, address in topology.addresses:
+        name = device.ifname if device == topology.bridge else device.netns.name
+        names.setdefault(address.split("/")[0], set()).add(name)
+    return {address: name for address, (name, *others) in names.items() if not others}

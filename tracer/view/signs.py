@@ -47,6 +47,14 @@ class Signs:
     """At the left of a journey shown below its parent, once for each above it."""
     cut: str
     """Stands for text that had no room."""
+    levels: str
+    """From nothing to most."""
+    mark: str
+    """Before what is chosen in a list."""
+    marked: str
+    """Before what was marked."""
+    point: str
+    """Where something is on a line."""
     box: Box
     outcomes: dict[Outcome, str]
 
@@ -68,6 +76,10 @@ ASCII = Signs(
     branch="`-",
     below="|",
     cut="~",
+    levels=" .:-=+*#",
+    mark=">",
+    marked="*",
+    point="O",
     box=Box("+", "-", "+", "|", "+", "+", "+"),
     outcomes={
         Outcome.DELIVERED: "=",
@@ -91,6 +103,10 @@ UNICODE = Signs(
     branch="╰",
     below="│",
     cut="…",
+    levels=" ▁▂▃▄▅▆▇█",
+    mark="›",
+    marked="◆",
+    point="●",
     box=Box("┌", "─", "┐", "│", "├", "└", "┘"),
     outcomes={
         Outcome.DELIVERED: "✓",

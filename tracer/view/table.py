@@ -10,15 +10,27 @@ lines of their own below the hop. Knows nothing of outcomes or flows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tracer.model import Branch, Change, Hop, Journey, Netns, Outcome, Segment
-from tracer.view.axis import Axis, axis_of
+from tracer.view.axis import Axis, axis_of, steps_of
 from tracer.view.duration import short
 from tracer.view.facts import change_words, socket_words, task_words, verdict_words
-from tracer.view.line import Line, Span, cells, clip, fill, left, right, trimmed, width_of
+from tracer.view.line import (
+    Line,
+    Span,
+    cells,
+    clip,
+    fill,
+    left,
+    right,
+    text_of,
+    trimmed,
+    width_of,
+)
 from tracer.view.look import Look
+from tracer.view.row import path
 
 _NO_BARS_BELOW = 60
 _WIDEST_VERDICT = 35
@@ -80,32 +92,105 @@ class Columns(NamedTuple):
     short: bool
 
 
+class Lane(NamedTuple):
+    """A line of a table, and what it is a line of."""
+
+    line: Line
+    hop: int | None = None
+    """The index of the hop whose row it is. None: it only says more of what stands above it."""
+    branch: str | None = None
+    """The id of the journey that leaves there."""
+
+
 def table(journey: Journey, width: int, look: Look) -> list[Line]:
     """Return a heading, a row per hop, and between them namespace crossings and branches."""
+    return [lane.line for lane in lanes(journey, width, look)]
+
+
+def lanes(
+    journey: Journey,
+    width: int,
+    look: Look,
+    *,
+    equal_steps: bool = False,
+    branches: Mapping[str, Journey] | None = None,
+) -> list[Lane]:
+    """Return the lines of ``table``.
+
+    ``equal_steps``: every step is as long as the others, so that short ones are seen beside long
+    ones. ``branches``: id → journey; those that leave get a lane on the same axis.
+    """
     hops = journey.hops
     if not hops:
         return []
     texts = [_row(journey, number, look) for number in range(len(hops))]
     columns = _columns(texts, width)
-    axis = axis_of(hops, columns.bar) if columns.bar else None
-    lines = [_heading(columns, axis, look)]
+    axis = None
+    if columns.bar:
+        axis = (steps_of if equal_steps else axis_of)(hops, columns.bar)
+    lines = [Lane(_heading(columns, axis, look))]
+    room = width - _indent(columns)
     here: Netns | None = None
     for number, (hop, following) in enumerate(_pairs(hops)):
         if hop.device is not None:
             if here is not None and hop.device.netns != here:
-                lines.append(_rule(here, hop.device.netns, width, look))
+                lines.append(Lane(_rule(here, hop.device.netns, width, look)))
             here = hop.device.netns
         bar = () if axis is None else _bar(hop, following, axis, journey.outcome, look)
-        lines.append(_line(texts[number], hop, columns, bar, look))
+        lines.append(Lane(_line(texts[number], hop, columns, bar, look), number))
+        for words in _below(texts[number], hop, columns, room, look):
+            for line in fill(words, room, look.signs.cut):
+                lines.append(Lane(((" " * (width - room), ""), *line)))
         leaving = [
             b for b in journey.branches if b.hop == number or (following is None and b.hop > number)
         ]
-        room = width - _indent(columns)
-        below = (*_below(texts[number], hop, columns, room, look), *_branches(leaving, look))
-        for words in below:
-            for line in fill(words, room, look.signs.cut):
-                lines.append(((" " * (width - room), ""), *line))
+        if branches is None:
+            for words in _branches(leaving, look):
+                for line in fill(words, room, look.signs.cut):
+                    lines.append(Lane(((" " * (width - room), ""), *line)))
+            continue
+        for branch in leaving:
+            line = _lane(journey, branch.id, branches.get(branch.id), columns, axis=axis, look=look)
+            lines.append(Lane(line, branch=branch.id))
     return lines
+
+
+def _lane(
+    journey: Journey,
+    branch_id: str,
+    branch: Journey | None,
+    columns: Columns,
+    *,
+    axis: Axis | None,
+    look: Look,
+) -> Line:
+    """Return the line of a branch: where it went, how it ended, and when, beside its parent."""
+    signs = look.signs
+    indent = sum(size + 1 for size in columns[:2] if size) + 1
+    room = sum(size + 1 for size in columns[:6] if size) - indent
+    ids = f"{signs.branch} #{look.name(branch_id)}"
+    if branch is None:
+        return trimmed([(" " * indent, ""), (clip(ids, room, signs.cut), "branch")])
+    took = f" {branch.outcome.value} {short(branch.duration_ns)}"
+    where = " " + text_of(tuple(path(branch, look)))
+    text = left(ids + where, max(room - cells(took), 0), signs.cut) + took
+    spans: list[Span] = [(" " * indent, ""), (left(text, room, signs.cut), "branch")]
+    if axis is None:
+        return trimmed(spans)
+    begin = min(max(branch.start_ns - journey.start_ns, 0), axis.total_ns)
+    end = min(max(branch.start_ns - journey.start_ns + branch.duration_ns, begin), axis.total_ns)
+    first, size = axis.stretch(begin, end)
+    bar = signs.below * max(size - 1, 0)
+    outcome = branch.outcome
+    return trimmed(
+        [
+            *spans,
+            (" ", ""),
+            (signs.axis, "axis"),
+            (" " * first + bar, "branch"),
+            (signs.outcomes[outcome], outcome.value),
+        ]
+    )
 
 
 def _pairs(hops: Sequence[Hop]) -> Iterator[tuple[Hop, Hop | None]]:

@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What each style looks like, and lines turned into terminal text.
 
-The only module that knows rich. Sixteen colours, so that a person's own palette decides the
-shades; meaning never lies in colour alone. This module knows no packets.
+With ``screen`` the only module that knows rich. Sixteen colours, so that a person's own palette
+decides the shades; meaning never lies in colour alone. This module knows no packets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from typing import TYPE_CHECKING
 
 from tracer.view.line import Line, text_of
+
+if TYPE_CHECKING:
+    from rich.style import Style
 
 STYLES: dict[str, str] = {
     "": "",
@@ -46,6 +50,8 @@ STYLES: dict[str, str] = {
     "bad": "bold red",
     "warning": "yellow",
     "dim": "dim",
+    "passed": "bold green",
+    "key": "bold",
     "netns0": "cyan",
     "netns1": "magenta",
     "netns2": "bright_blue",
@@ -79,6 +85,22 @@ def _codes(style: str) -> tuple[str, str]:
         .split("|")
     )
     return before, after
+
+
+LIT = {"": "", "chosen": "reverse", "beside": "underline", "bar": "reverse"}
+"""How a whole line of a screen is lit → rich style."""
+
+
+@cache
+def rich_style(style: str, lit: str, *, color: bool) -> Style:
+    """Return what a text of this style looks like in a line that is lit so."""
+    from rich.style import Style
+
+    found = Style.parse(f"{STYLES[style]} {LIT[lit]}".strip() or "none")
+    if lit in {"chosen", "bar"}:
+        # What is dim is hard to read when it is reversed.
+        found += Style(dim=False)
+    return found if color and lit != "chosen" else found.without_color
 
 
 def use_color(mode: str, *, isatty: bool, environ: Mapping[str, str]) -> bool:

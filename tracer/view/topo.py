@@ -8,7 +8,7 @@ usual (up, forwarding) is not said.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tracer.model import Device, Netns, Topology
 from tracer.view.bridge import is_forwarding, nat, state_words, ways
@@ -19,13 +19,24 @@ NARROWEST = 40
 _NAME_LEAST = 8
 
 
-def drawing(topology: Topology, look: Look, width: int) -> list[Line]:
-    """Return the lines of a drawing at most ``width`` cells wide (40 or more)."""
-    return [trimmed(line) for line in _Drawing(topology, look, max(width, NARROWEST)).lines()]
+def drawing(
+    topology: Topology, look: Look, width: int, passed: Sequence[Device] = ()
+) -> list[Line]:
+    """Return the lines of a drawing at most ``width`` cells wide (40 or more).
+
+    ``passed``: the devices a packet came to, in order; their numbers stand behind their names.
+    """
+    drawn = _Drawing(topology, look, max(width, NARROWEST), passed)
+    return [trimmed(line) for line in drawn.lines()]
 
 
 class _Drawing:
-    def __init__(self, topology: Topology, look: Look, width: int) -> None:
+    def __init__(
+        self, topology: Topology, look: Look, width: int, passed: Sequence[Device] = ()
+    ) -> None:
+        self._passed: dict[Device, list[int]] = {}
+        for number, device in enumerate(passed, start=1):
+            self._passed.setdefault(device, []).append(number)
         self._topology = topology
         self._bridge = topology.bridge
         self._ports = frozenset(topology.ports)
@@ -89,7 +100,15 @@ class _Drawing:
         if device in self._ports and self._bridge in devices:
             last = [each for each in devices if each in self._ports][-1]
             branch = f"{corner if device == last else out}{across} "
-        return [(branch, ""), (self._look.name(device.ifname), ""), *self._where(device)]
+        return [(branch, ""), *self._called(device), *self._where(device)]
+
+    def _called(self, device: Device, before: str = "") -> list[Span]:
+        """The device's name; behind it when the packet came there."""
+        name = before + self._look.name(device.ifname)
+        numbers = self._passed.get(device)
+        if numbers is None:
+            return [(name, "")]
+        return [(name, "passed"), (f" {','.join(map(str, numbers))}", "passed")]
 
     def _where(self, device: Device) -> list[Span]:
         """What is unusual about the device, and its addresses."""
@@ -121,7 +140,7 @@ class _Drawing:
         """The other end: with its addresses if it is all there is of its namespace."""
         cut = self._look.signs.cut
         alone = self._devices.get(peer.netns, [peer]) == [peer]
-        rest: list[Span] = [(f"/{self._look.name(peer.ifname)}", "")]
+        rest: list[Span] = self._called(peer, "/")
         if alone and peer.netns not in drawn:
             drawn.add(peer.netns)
             rest += self._where(peer)
