@@ -8,9 +8,11 @@ nor who wants to know.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from tracer.filter import Filter
+from tracer.frame import with_addresses
 from tracer.model import Device, Journey, Netns, Outcome
 
 _TAKEN = frozenset({Outcome.DELIVERED, Outcome.CONSUMED})
@@ -60,6 +62,21 @@ class Selection:
 
     def _is_on_its_way(self, journey: Journey) -> bool:
         return journey.outcome not in _TAKEN and _destination(journey) in self.addresses
+
+
+def accepted(filter: Filter, journey: Journey) -> bool | None:
+    """Say whether the filter accepts the packet as it was first seen; None if that is not known."""
+    frame = journey.frame
+    if frame is None:
+        return None
+    if filter.needs_addresses:
+        frame = with_addresses(frame, [c for hop in journey.hops for c in hop.changes])
+    return filter.accepts(*frame)
+
+
+def accepting(filter: Filter) -> Callable[[Journey], bool]:
+    """Return what says whether the filter accepts a journey; what is not known it does not."""
+    return lambda journey: bool(accepted(filter, journey))
 
 
 def met(journey: Journey) -> Iterator[Netns]:

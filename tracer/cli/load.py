@@ -44,11 +44,13 @@ class Load:
         self._process: subprocess.Popen[bytes] | None = None
         self.status = 0
         """COMMAND's exit status (128 + N if signal N ended it), once the block is left."""
+        self.started = False
         self.failure: str | None = None
         """Why the lab's traffic ended by itself, one sentence."""
 
     def start(self) -> None:
         """Go. Raises CommandError if COMMAND cannot be started."""
+        self.started = True
         if self._traffic is not None:
             self._traffic.start()
         if self._command:

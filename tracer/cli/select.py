@@ -108,6 +108,11 @@ class InATrace:
         self._met = {device.netns for device in own}
         self._met_devices = set(own)
 
+    @property
+    def wants(self) -> Callable[[Journey], bool]:
+        """What says of a journey whether it is wanted."""
+        return self._selection
+
     def chosen(self, journeys: Iterable[Journey]) -> Iterator[Journey]:
         """Give those that are wanted."""
         from tracer.selection import met
@@ -164,22 +169,14 @@ class Filtered:
 
     def chosen(self, journeys: Iterable[Journey]) -> Iterator[Journey]:
         """Give those that it accepts."""
+        from tracer.selection import accepted
+
         for journey in journeys:
-            accepted = self._accepts(journey)
-            if accepted:
+            verdict = accepted(self._filter, journey)
+            if verdict:
                 yield journey
-            elif accepted is None:
+            elif verdict is None:
                 self.unknown.add(journey.id)
-
-    def _accepts(self, journey: Journey) -> bool | None:
-        from tracer.frame import with_addresses
-
-        if journey.frame is None:
-            return None
-        frame = journey.frame
-        if self._filter.needs_addresses:
-            frame = with_addresses(frame, [c for hop in journey.hops for c in hop.changes])
-        return self._filter.accepts(*frame)
 
 
 def _named(typed: Iterable[str]) -> Namespaces:

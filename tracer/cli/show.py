@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from tracer.cli import options, say
+from tracer.cli.screen import has_a_screen
 from tracer.cli.select import Filtered, InATrace, Typed, selecting
 from tracer.errors import TraceFileError
 from tracer.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
-    from tracer.model import Journey
+    from tracer.model import Capture, Journey
 
 _EXAMPLES = """\b
 Examples:
@@ -37,16 +38,20 @@ Examples:
 @click.argument("file")
 @click.argument("words", metavar="[FILTER...]", nargs=-1)
 @selecting
+@click.option("--no-ui", is_flag=True, help="Print one block per journey (no full screen).")
 @options.color
 @options.ascii_only
 def show(
     file: str,
     words: tuple[str, ...],
+    no_ui: bool,
     color: str,
     ascii_only: bool,
     **typed: tuple[str, ...],
 ) -> None:
-    """Print the journeys in trace FILE; - is standard input.
+    """Look at the journeys in trace FILE; - is standard input.
+
+    On a terminal full screen, as while tracing; else, and with --no-ui, a block for each journey.
 
     With FILTER, an expression as tcpdump takes it (pcap-filter(7)), only those whose packets it
     accepts as they were first seen.
@@ -56,6 +61,10 @@ def show(
 
     What the trace says of itself (kernel, probes, losses) goes to standard error.
     """
+    names = Typed(**typed)
+    if not no_ui and has_a_screen(keyboard=file != "-"):
+        _on_screen(file, names, words, color, ascii_only=ascii_only)
+        return
     from tracer.export.trace_reader import TraceReader
     from tracer.topology.names import path_of
     from tracer.view.capture import closing, opening
@@ -80,7 +89,6 @@ def show(
             path_of=path_of,
         )
         view.begin(reader.capture)
-        names = Typed(**typed)
         wanted = InATrace(names, reader.capture.topology) if any(names) else None
         filtered = Filtered(words) if words else None
         outcomes: Counter[str] = Counter()
@@ -122,6 +130,29 @@ def show(
                 f"{len(filtered.unknown)} of those not selected depend on what a trace does not "
                 "keep: what the headers carry"
             )
+
+
+def _on_screen(
+    file: str, names: Typed, words: tuple[str, ...], color: str, *, ascii_only: bool
+) -> None:
+    from tracer.cli.screen import show_file, show_stream
+    from tracer.filter import filter_of
+    from tracer.selection import accepting
+
+    accepts = accepting(filter_of(words)) if words else None
+
+    def always(capture: Capture) -> Callable[[Journey], bool] | None:
+        wants = InATrace(names, capture.topology).wants if any(names) else None
+        if wants is None or accepts is None:
+            return wants or accepts
+        return lambda journey: wants(journey) and accepts(journey)
+
+    with _opened(file) as stream:
+        if stream.seekable():
+            show_file(stream, file, color=color, ascii_only=ascii_only, always=always)
+        else:
+            name = "standard input" if file == "-" else file
+            show_stream(stream, name, color=color, ascii_only=ascii_only, always=always)
 
 
 def _opened(file: str) -> AbstractContextManager[BinaryIO]:

@@ -16,6 +16,7 @@ from tracer import __version__
 from tracer.cli import Commands, options, say
 from tracer.cli.choose import choosing, wanted_of
 from tracer.cli.limit import limiting
+from tracer.cli.screen import has_a_screen
 from tracer.cli.select import Typed, on_this_host, selecting
 from tracer.errors import TopologyError, UsageError
 from tracer.text import printable
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from tracer.asked import Asked
     from tracer.cli.load import Load
     from tracer.cli.signals import Signals
+    from tracer.filter import Filter
     from tracer.model import (
         Capture,
+        Health,
         Journey,
         Layer,
         Sampling,
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
         Topology,
         TopologyChange,
     )
+    from tracer.session import Session
     from tracer.sink import Sink
     from tracer.topology.names import Names
     from tracer.topology.spec import Lab
@@ -190,12 +194,19 @@ def _trace(typed: Options, words: list[str], command: list[str]) -> int:
     asked = _asked(typed, words)  # what is wrong is said before anything is built
     require()
     with ExitStack() as stack, ending_signals() as signals:
-        sinks = _sinks(stack, typed)
+        writers = _writers(stack, typed)
         found = _found(stack, typed, typed.topology)
-        if not typed.quiet:
-            sinks.append(_Notices(color=options.is_colored(typed.color, sys.stderr)))
         load = Load(command, found.built, to_stdout=typed.to_stdout)
-        return _capture(typed, asked, found, sinks=sinks, load=load, signals=signals)
+        run = _Run(typed, asked, found, load)
+        # COMMAND has the terminal for itself: two programs cannot share a screen.
+        on_screen = not (typed.no_ui or typed.to_stdout or typed.quiet or command)
+        if on_screen and has_a_screen():
+            run.on_screen(writers, signals)
+        else:
+            run.as_lines([*writers, *_views(typed)], signals)
+    if load.failure:
+        say(load.failure)
+    return load.status
 
 
 def _asked(typed: Options, words: list[str]) -> Asked:
@@ -214,21 +225,30 @@ def _asked(typed: Options, words: list[str]) -> Asked:
     )
 
 
-def _sinks(stack: ExitStack, typed: Options) -> list[Sink]:
+def _writers(stack: ExitStack, typed: Options) -> list[Sink]:
     from tracer.export.output import open_output
     from tracer.export.trace_writer import TraceWriter
-    from tracer.topology.names import path_of
-    from tracer.view.line_view import LineView
 
     sinks: list[Sink] = []
     for path in (typed.write, "-" if typed.json else None):
         if path is not None:
             stream = stack.enter_context(open_output(path, force=typed.force))
             sinks.append(TraceWriter(stream, "standard output" if path == "-" else path))
-    if not typed.to_stdout and not typed.quiet:
-        colored = options.is_colored(typed.color, sys.stdout)
-        sinks.append(LineView(sys.stdout, color=colored, ascii=typed.ascii_only, path_of=path_of))
     return sinks
+
+
+def _views(typed: Options) -> list[Sink]:
+    from tracer.topology.names import path_of
+    from tracer.view.line_view import LineView
+
+    views: list[Sink] = []
+    if typed.quiet:
+        return views
+    if not typed.to_stdout:
+        colored = options.is_colored(typed.color, sys.stdout)
+        views.append(LineView(sys.stdout, color=colored, ascii=typed.ascii_only, path_of=path_of))
+    views.append(_Notices(color=options.is_colored(typed.color, sys.stderr)))
+    return views
 
 
 class _Found(NamedTuple):
@@ -317,61 +337,154 @@ class _Notices:
         pass
 
 
-def _capture(
-    typed: Options,
-    asked: Asked,
-    found: _Found,
-    *,
-    sinks: list[Sink],
-    load: Load,
-    signals: Signals,
-) -> int:
-    from tracer.kernel.source import KernelSource
-    from tracer.session import Session
-    from tracer.sink import Tee
-    from tracer.topology.discover import scope
-    from tracer.view.capture import closing, opening
-    from tracer.view.line_view import write_lines
+class _Run:
+    """A capture from attaching to its last word, as lines or on the screen."""
 
-    colored = options.is_colored(typed.color, sys.stderr)
-    selection = on_this_host(typed.ends, found.names, found.topology)
-    source = KernelSource(scope(found.topology), asked)
-    watch = _watch(found)
-    session = Session(
-        source,
-        found.names,
-        Tee(*sinks),
-        found.topology,
-        watch=watch,
-        selects=selection,
-        limits=asked.limits,
-        trigger=asked.trigger,
-        typed=typed.chosen,
-    )
-    seen: list[Capture] = []
-    # What is made per packet holds no cycles; looking for some costs more than making journeys.
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 50)
+    def __init__(self, typed: Options, asked: Asked, found: _Found, load: Load) -> None:
+        self._typed = typed
+        self._asked = asked
+        self._found = found
+        self._load = load
+        self._selection = on_this_host(typed.ends, found.names, found.topology)
+        self._chosen = dict(typed.chosen)
+        self._session: Session | None = None
+        self._capture: Capture | None = None
+        self._next: tuple[Filter | None, str] | None = None
+        """The filter that is to be handed to the kernel, and its words."""
+        self._ended: list[tuple[Capture, Summary]] = []
 
-    def ready(capture: Capture) -> None:
-        seen.append(capture)
-        if not typed.quiet:
-            write_lines(sys.stderr, opening(capture), color=colored)
-        if typed.verbose:
-            for place in capture.probes:
-                say(f"{place.function}: {place.symbol or place.why_missing}")
-        load.start()
+    def as_lines(self, sinks: list[Sink], signals: Signals) -> None:
+        """Trace; journeys go to the sinks, all else that is to be said to standard error."""
+        from tracer.view.capture import opening
+        from tracer.view.line_view import write_lines
 
-    def waiting(records: int) -> None:
-        typed.notice(f"{records} journeys wait to be read; Ctrl-C leaves them, and counts them")
+        typed = self._typed
+        colored = options.is_colored(typed.color, sys.stderr)
 
-    typed.notice("compiling and attaching the probes")
-    with load, signals.call(session.stop), watch:
-        summary = session.run(
-            ready=ready, waiting=waiting, go_on=load.go_on, most=typed.count, seconds=typed.seconds
+        def ready(capture: Capture) -> None:
+            if not typed.quiet:
+                write_lines(sys.stderr, opening(capture), color=colored)
+            if typed.verbose:
+                for place in capture.probes:
+                    say(f"{place.function}: {place.symbol or place.why_missing}")
+
+        def waiting(records: int) -> None:
+            typed.notice(f"{records} journeys wait to be read; Ctrl-C leaves them, and counts them")
+
+        typed.notice("compiling and attaching the probes")
+        with self._load, signals.call(self.stop):
+            self._trace(sinks, ready=ready, waiting=waiting)
+        self._say_the_end()
+
+    def on_screen(self, sinks: list[Sink], signals: Signals) -> None:
+        """Trace; what there is to be seen is on the whole screen until that is left."""
+        from tracer.cli.screen import Feeding, look_at
+        from tracer.journal import Journal
+
+        typed = self._typed
+        journal = Journal()
+
+        def health(now: Health) -> None:
+            journal.health = now
+
+        def feed() -> None:
+            self._trace([*sinks, journal], health=health)
+            while self._next is not None:
+                accepts, words = self._next
+                self._next = None
+                self._asked = replace(self._asked, filter=accepts)
+                self._chosen = {**self._chosen, "filter": printable(words)}
+                self._trace([*sinks, journal], health=health)
+
+        def to_kernel(words: str) -> str:
+            if sinks:
+                raise UsageError("not while a trace is written: it is of one filter")
+            return self._hand_over(words)
+
+        feeding = Feeding(feed, self.stop, lambda: journal.capture, to_kernel)
+        try:
+            with self._load:
+                look_at(
+                    self._found.topology.name,
+                    journal,
+                    feeding,
+                    live=True,
+                    color=typed.color,
+                    ascii_only=typed.ascii_only,
+                    signals=signals,
+                )
+        finally:
+            self._say_the_end()
+
+    def stop(self) -> None:
+        """End it; see ``Session.stop``."""
+        if self._session is not None:
+            self._session.stop()
+
+    def _trace(
+        self,
+        sinks: list[Sink],
+        *,
+        ready: Callable[[Capture], None] = lambda _: None,
+        waiting: Callable[[int], None] = lambda _: None,
+        health: Callable[[Health], None] | None = None,
+    ) -> None:
+        from tracer.kernel.source import KernelSource
+        from tracer.session import Session
+        from tracer.sink import Tee
+        from tracer.topology.discover import scope
+
+        typed, found, asked, load = self._typed, self._found, self._asked, self._load
+        watch = _watch(found)
+        session = Session(
+            KernelSource(scope(found.topology), asked),
+            found.names,
+            Tee(*sinks),
+            found.topology,
+            watch=watch,
+            selects=self._selection,
+            limits=asked.limits,
+            trigger=asked.trigger,
+            typed=self._chosen,
         )
-    if not typed.quiet:
-        write_lines(sys.stderr, closing(seen[0], summary), color=colored)
-    if load.failure:
-        say(load.failure)
-    return load.status
+        # What is made per packet holds no cycles; looking for some costs more than making journeys.
+        gc.freeze()
+        gc.set_threshold(100_000, 50, 50)
+
+        def all_attached(capture: Capture) -> None:
+            self._capture = capture
+            ready(capture)
+            if not load.started:
+                load.start()
+
+        self._session = session
+        with watch:
+            summary = session.run(
+                ready=all_attached,
+                waiting=waiting,
+                health=health,
+                go_on=load.go_on,
+                most=typed.count,
+                seconds=typed.seconds,
+            )
+        if self._capture is not None:
+            self._ended.append((self._capture, summary))
+
+    def _hand_over(self, words: str) -> str:
+        """Have the capture begin again with that filter."""
+        from tracer.filter import filter_of
+
+        self._next = (filter_of(words.split()) if words else None, words)
+        self.stop()
+        return (
+            "the kernel is given the filter ..." if words else "the kernel's filter is taken away"
+        )
+
+    def _say_the_end(self) -> None:
+        from tracer.view.capture import closing
+        from tracer.view.line_view import write_lines
+
+        if not self._typed.quiet:
+            colored = options.is_colored(self._typed.color, sys.stderr)
+            for capture, summary in self._ended:
+                write_lines(sys.stderr, closing(capture, summary), color=colored)
