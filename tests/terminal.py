@@ -105,9 +105,33 @@ class Terminal:
             self._read(0.02)
         return time.monotonic() - began
 
+    def rest(self, seconds: float) -> None:
+        """Only read what the program writes, so long."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._read(min(left, 0.02))
+
     def shows(self, text: str, seconds: float = PATIENCE_S) -> float:
         """Wait until the screen shows a text."""
         return self.until(lambda: text in self.text, seconds)
+
+    def answer(self, keys: str, token: bytes, seconds: float = PATIENCE_S) -> float:
+        """Press keys and wait until the program writes that; how long it took, seconds.
+
+        What is written meanwhile is not drawn: drawing it would take longer than the program does.
+        """
+        fresh = b""
+        began = time.monotonic()
+        self.type(keys)
+        while token not in fresh:
+            if time.monotonic() - began > seconds:
+                raise AssertionError(f"{token!r} was not written. The screen:\n" + self.text)
+            if select.select([self._fd], [], [], 0.1)[0]:
+                fresh += os.read(self._fd, 65536)
+        took = time.monotonic() - began
+        self.written += fresh
+        self._stream.feed(fresh)
+        return took
 
     def ends(self, seconds: float = PATIENCE_S) -> int:
         """Wait for the end of the program; its status, as a shell tells it."""

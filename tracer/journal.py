@@ -23,8 +23,9 @@ from tracer.tally import Tally
 
 MOST = 20_000
 REMARKABLE_MOST = 4_000
-COUNTED_PER_S = 4000
-"""Journeys of a second that are counted in the tally. Of a flood only one in ``LOOK_AT`` is."""
+COUNTED_PER_S, LINES_COUNTED_PER_S = 4000, 1000
+"""Journeys of a second that are counted in the tally; those that must be made of bytes first take
+four times as long. Of a flood only one in ``LOOK_AT`` is counted."""
 LOOK_AT = 16
 OUTLIER_TIMES = 4
 """A journey is an outlier that took so many times as long as 99 % of all."""
@@ -159,7 +160,8 @@ class Journal(Store):
         super().__init__(make, most)
         self._clock = clock
         self._last_s = clock()
-        self._may_count = float(COUNTED_PER_S)
+        self._per_s = float(COUNTED_PER_S if make is None else LINES_COUNTED_PER_S)
+        self._may_count = self._per_s
         self._lock = Lock()
         self._tally = Tally()
         self._outlier_ns = 0
@@ -223,8 +225,8 @@ class Journal(Store):
     def _times(self, journeys: int) -> int:
         """Return how many journeys one of these is to stand for."""
         now = self._clock()
-        earned = (now - self._last_s) * COUNTED_PER_S
-        self._may_count = min(self._may_count + earned, 2.0 * COUNTED_PER_S)
+        earned = (now - self._last_s) * self._per_s
+        self._may_count = min(self._may_count + earned, 2 * self._per_s)
         self._last_s = now
         times = 1 if journeys <= self._may_count else LOOK_AT
         self._may_count = max(self._may_count - journeys / times, 0.0)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -17,10 +18,24 @@ from tracer.topology import netns, record
 from tracer.topology.build import standing
 from tracer.topology.spec import Interface, Lab
 
+KPROBES = Path("/sys/kernel/debug/kprobes/list")
+
 
 def run(*command: str | bytes) -> str:
     """Run a command, which must succeed; its output."""
     return subprocess.run(command, check=True, capture_output=True).stdout.decode(errors="replace")
+
+
+def left_behind() -> list[str]:
+    """Probes, devices and namespaces of ours."""
+    names = [line.split()[2] for line in KPROBES.read_text().splitlines()]
+    links = [link["ifname"] for link in json.loads(run("ip", "-j", "link"))]
+    namespaces = run("ip", "netns", "list").split()
+    return [
+        *(n for n in names if n.startswith(("veth_xmit", "br_forward", "enqueue_to_backlog"))),
+        *(n for n in links if n.startswith(("veth", "docker0", "skbt"))),
+        *(n for n in namespaces if n.startswith("skbtrace")),
+    ]
 
 
 def snapshot() -> dict[str, str]:

@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.conftest import HOUSE, TIMEOUT_S, Trace, sh, skbtrace, start_skbtrace
+from tests.kernel.host import left_behind
 
 pytestmark = [pytest.mark.kernel, pytest.mark.once]
-
-KPROBES = Path("/sys/kernel/debug/kprobes/list")
 
 
 def until(true: Callable[[], bool], what: str) -> None:
@@ -31,18 +30,6 @@ def until(true: Callable[[], bool], what: str) -> None:
 
 def docker0() -> bool:
     return Path("/sys/class/net/docker0").exists()
-
-
-def left_behind() -> list[str]:
-    """Probes, devices and namespaces of ours."""
-    names = [line.split()[2] for line in KPROBES.read_text().splitlines()]
-    links = [link["ifname"] for link in json.loads(sh("ip -j link"))]
-    namespaces = sh("ip netns list").split()
-    return [
-        *(n for n in names if n.startswith(("veth_xmit", "br_forward", "enqueue_to_backlog"))),
-        *(n for n in links if n.startswith(("veth", "docker0", "skbt"))),
-        *(n for n in namespaces if n.startswith("skbtrace")),
-    ]
 
 
 def wait(process: subprocess.Popen[str]) -> tuple[int, str, str]:

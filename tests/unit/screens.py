@@ -9,7 +9,7 @@ from tests.unit.journeys import ALL, CAPTURE, CLONE, REPLY, SUMMARY
 from tests.unit.topologies import DOCKER
 from tracer.journal import Journal
 from tracer.model import Branch, Health, Journey
-from tracer.view.line import text_of
+from tracer.view.line import text_of, width_of
 from tracer.view.look import Look, names_of
 from tracer.view.screen.browser import Browser
 from tracer.view.screen.panes import Now, Screen
@@ -57,7 +57,7 @@ def text(drawn: Screen, width: int, height: int, now: Now = NOW) -> str:
     """What is on it; what is lit otherwise has a sign at its end."""
     signs = {"": "", "bar": "", "chosen": "<", "beside": "-"}
     lines = []
-    for line, lit, _ in drawn.draw(width, height, now):
-        shown = text_of(line).rstrip()
+    for line, lit, _, beside in drawn.draw(width, height, now):
+        shown = (text_of(line).ljust(width - width_of(beside)) + text_of(beside)).rstrip()
         lines.append(shown + " " * (width - len(shown)) + signs[lit] if signs[lit] else shown)
     return "\n".join(lines) + "\n"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import sys
@@ -21,7 +22,7 @@ from tracer.export.trace_reader import TraceReader
 from tracer.export.trace_writer import TraceWriter
 from tracer.model import Outcome, Summary
 
-SKBTRACE = [sys.executable, "-c", "from tracer.cli import main; main()"]
+SKBTRACE = [sys.executable, "-m", "tracer"]
 ROUNDS = 20
 
 
@@ -79,7 +80,7 @@ def test_it_can_be_suspended_and_goes_on(shown: Terminal) -> None:
     shown.signal(signal.SIGCONT)
     shown.until(lambda: b"\x1b[?1049h" in shown.written[before:])
     shown.type("\x1b[B")
-    shown.until(lambda: any(line.startswith("›   #12") for line in shown.lines))
+    shown.until(lambda: re.search(r"^› +#12 ", shown.text, re.MULTILINE))
     shown.type("q")
     assert shown.ends() == 0
 

@@ -83,10 +83,10 @@ class View:
         return self.app.browser.listed
 
     def typing(self) -> bool:
-        return bool(self.app.filter_input.display)
+        return self.app.field.open
 
     def lines(self) -> list[str]:
-        return [text_of(shown.line) for shown in self.app.canvas.shown]
+        return [text_of((*shown.line, *shown.beside)) for shown in self.app.canvas.shown]
 
     def chosen(self) -> str:
         journey = self.app.browser.journey
@@ -349,7 +349,8 @@ async def _copy(view: View) -> None:
 @key("slash", "K")
 async def _filter(view: View) -> None:
     await view.press("slash", *"tcp prot 80")
-    assert view.lines()[1].strip() == "the filter cannot be understood: prot"
+    assert view.lines()[1].startswith(" / tcp prot 80 ")
+    assert view.lines()[1].endswith("the filter cannot be understood: prot")
     await view.press("enter")
     assert view.typing()  # it stays until it is right
     await view.press(*["backspace"] * 7, *"port", "enter")
@@ -357,6 +358,7 @@ async def _filter(view: View) -> None:
     await view.press(*["backspace"] * 5, "enter")
     assert not view.typing()
     assert view.browser.wanted.words == "tcp"
+    assert not view.browser.in_detail  # Enter has ended the filter and nothing else
     assert {journey.flow.proto for journey in _listed(view)} <= {"tcp"}
     await view.press("K")
     assert view.deeds.handed == ["tcp"]
@@ -366,9 +368,9 @@ async def _filter(view: View) -> None:
     assert "not while" in view.lines()[1]
     await view.press("slash", *["backspace"] * 3, *"icmp", "enter", "slash")
     await view.press("up", "up")
-    assert view.app.filter_input.value == "tcp"
+    assert view.app.field.text == "tcp"
     await view.press("down")
-    assert view.app.filter_input.value == "icmp"
+    assert view.app.field.text == "icmp"
     await view.press("escape")
     assert (view.browser.wanted.words, view.typing()) == ("icmp", False)
     await view.press("escape")

@@ -17,6 +17,7 @@ from tracer.journal import Journal
 from tracer.model import Journey
 from tracer.view.line import text_of, width_of
 from tracer.view.screen.browser import Browser, Listed, Wanted
+from tracer.view.screen.field import Field
 from tracer.view.screen.keys import KEYS
 from tracer.view.screen.panes import LOWEST, NARROWEST, Now, Screen, parts
 from tracer.view.theme import LIT, STYLES
@@ -158,7 +159,7 @@ def test_it_fits_every_size(
     for live in (True, False):
         lines = drawn(state, live=live).draw(width, height, NOW)
         assert len(lines) == height
-        assert all(width_of(shown.line) <= width for shown in lines)
+        assert all(width_of((*shown.line, *shown.beside)) <= width for shown in lines)
         assert {style for shown in lines for _, style in shown.line} <= STYLES.keys()
         assert {shown.lit for shown in lines} <= LIT.keys()
 
@@ -220,11 +221,16 @@ def test_the_answer_to_a_key_and_what_is_wrong_with_a_filter_have_a_line() -> No
     assert text(made, 80, 24, Now(note="3 journeys written")).splitlines()[1] == (
         " 3 journeys written"
     )
+    field = Field()
+    field.begin("tcp prot 80")
     made.failure = "syntax error at 'prot'"
-    line = text(made, 80, 24, Now(typing=True)).splitlines()[1]
-    assert line == " " * 41 + "syntax error at 'prot'"
+    line = text(made, 80, 24, Now(field=field)).splitlines()[1]
+    assert line == f" / {'tcp prot 80':37}syntax error at 'prot'"
     made.failure = ""
-    assert "Enter lists what it accepts" in text(made, 80, 24, Now(typing=True)).splitlines()[1]
+    assert "Enter lists what it accepts" in text(made, 80, 24, Now(field=field)).splitlines()[1]
+    field.begin("x" * 200 + "end")
+    line = text(made, 80, 24, Now(field=field)).splitlines()[1]
+    assert "xend  Enter" in line
 
 
 def test_every_key_has_an_action_and_no_key_has_two() -> None:
@@ -253,6 +259,6 @@ def test_any_journey_can_be_shown(found: list[Journey], width: int, height: int,
         browser.step(hop)
         lines = made.draw(width, height, NOW)
         assert len(lines) == height
-        assert all(width_of(shown.line) <= width for shown in lines)
+        assert all(width_of((*shown.line, *shown.beside)) <= width for shown in lines)
     made.page = made.compare_page(found[0], found[-1])
     assert all(width_of(shown.line) <= width for shown in made.draw(width, height, NOW))

@@ -14,6 +14,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -104,7 +105,10 @@ class Feeding:
     @property
     def said(self) -> str:
         """See Deeds."""
-        return "" if self.failure is None else self.failure.message
+        wrong = self.error or self.failure
+        if wrong is None:
+            return ""
+        return wrong.message if isinstance(wrong, SkbtraceError) else str(wrong)
 
     @property
     def running(self) -> bool:
@@ -249,20 +253,29 @@ def show_file(
 
 
 def show_stream(
-    stream: BinaryIO, name: str, *, color: str, ascii_only: bool, always: Choosing
+    stream: BinaryIO, name: str, *, color: str, ascii_only: bool, always: Choosing, chosen: bool
 ) -> None:
-    """Look at a trace while it comes in. Raises as ``show_file``."""
+    """Look at a trace while it comes in. Raises as ``show_file``.
+
+    ``chosen``: whether ``always`` leaves out any journey.
+    """
     from tracer.export.trace_reader import Lines, TraceReader
     from tracer.journal import Journal
 
     over = threading.Event()
     incoming = Incoming(os.dup(stream.fileno()), over)
-    reader = TraceReader(incoming, name)
     lines = Lines(name)
     journal = Journal(lines.journey)
-    journal.begin(reader.capture)
 
-    def take(batch: list[bytes]) -> None:
+    @cache
+    def choosing() -> Accepts | None:
+        return None if journal.capture is None else always(journal.capture)
+
+    def wanted(journey: Journey) -> bool:
+        accepts = choosing()
+        return accepts is None or accepts(journey)
+
+    def take(reader: TraceReader, batch: list[bytes]) -> None:
         journal.lines([(*g, line) for line in batch if (g := lines.glance(line)) is not None])
         for change in reader.changes[-1:]:
             journal.topology(change)
@@ -270,30 +283,37 @@ def show_stream(
             journal.sampling(sampling)
 
     def feed() -> None:
+        try:
+            reader = TraceReader(incoming, name)
+        except TraceFileError:
+            if over.is_set():
+                return
+            raise
+        journal.begin(reader.capture)
         batch: list[bytes] = []
         try:
             for line in reader.lines():
                 batch.append(line)
                 if len(batch) == _BATCH or not incoming.more:
-                    take(batch)
+                    take(reader, batch)
                     batch.clear()
         except TraceFileError as error:
             if not over.is_set():
                 feeding.failure = error
-        take(batch)
+        take(reader, batch)
         if reader.summary is not None:
             journal.end(reader.summary)
 
     feeding = Feeding(feed, over.set, lambda: journal.capture)
     with _keyboard(), ending_signals() as signals:
         look_at(
-            name,
+            "",
             journal,
             feeding,
             live=True,
             color=color,
             ascii_only=ascii_only,
-            always=always(reader.capture),
+            always=wanted if chosen else None,
             signals=signals,
         )
 

@@ -152,7 +152,10 @@ def _on_screen(
             show_file(stream, file, color=color, ascii_only=ascii_only, always=always)
         else:
             name = "standard input" if file == "-" else file
-            show_stream(stream, name, color=color, ascii_only=ascii_only, always=always)
+            chosen = any(names) or bool(words)
+            show_stream(
+                stream, name, color=color, ascii_only=ascii_only, always=always, chosen=chosen
+            )
 
 
 def _opened(file: str) -> AbstractContextManager[BinaryIO]:

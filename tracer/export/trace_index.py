@@ -10,6 +10,7 @@ not know who looks.
 from __future__ import annotations
 
 import os
+import time
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,9 @@ from tracer.export.later_names import LaterNames
 from tracer.export.trace_reader import Lines, TraceReader
 from tracer.model import Capture, Health, Journey, Sampling, Summary, TopologyChange
 from tracer.tally import Tally
+
+_AT_ONCE_S, _REST_S = 0.002, 0.004
+"""Counting rests, for whoever looks meanwhile has to share Python's one lock with it."""
 
 
 class TraceIndex:
@@ -77,9 +81,13 @@ class TraceIndex:
     def count(self, go_on: Callable[[], bool] = lambda: True) -> None:
         """Count what the journeys that were found have in common, until told not to go on."""
         lines = Lines(self._name)
+        rest_at = time.monotonic() + _AT_ONCE_S
         for number in range(self.seen):
             if not go_on():
                 return
+            if time.monotonic() > rest_at:
+                time.sleep(_REST_S)
+                rest_at = time.monotonic() + _AT_ONCE_S
             journey = self._journey(number, lines)
             with self._lock:
                 self._tally.add(journey)

@@ -59,6 +59,14 @@ class Look:
         return known or NETNS_STYLES[netns.inum % len(NETNS_STYLES)]
 
 
+def styles_of(topology: Topology | None) -> dict[int, str]:
+    """Return a style for each namespace of a topology; neighbours have different ones."""
+    if topology is None:
+        return {}
+    met = dict.fromkeys(device.netns.inum for device in (*topology.own, *topology.others))
+    return {inum: NETNS_STYLES[n % len(NETNS_STYLES)] for n, inum in enumerate(met)}
+
+
 def names_of(topology: Topology | None) -> dict[str, str]:
     """Return what addresses are called for short: a namespace that has it, or the bridge.
 

@@ -52,6 +52,7 @@ STYLES: dict[str, str] = {
     "dim": "dim",
     "passed": "bold green",
     "key": "bold",
+    "cursor": "reverse",
     "netns0": "cyan",
     "netns1": "magenta",
     "netns2": "bright_blue",

@@ -16,7 +16,6 @@ from typing import ClassVar, Protocol
 from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding
-from textual.widgets import Input
 
 from tracer.errors import SkbtraceError
 from tracer.model import Journey
@@ -24,10 +23,10 @@ from tracer.selection import accepting
 from tracer.tally import DropPlace, FlowKey
 from tracer.view.journey import render
 from tracer.view.line import text_of
-from tracer.view.look import Look, names_of
+from tracer.view.look import Look, names_of, styles_of
 from tracer.view.screen.browser import Accepts, Browser, Listed
 from tracer.view.screen.canvas import Canvas
-from tracer.view.screen.filter_input import FilterInput
+from tracer.view.screen.field import Field
 from tracer.view.screen.keys import KEYS
 from tracer.view.screen.panes import Now, Page, Screen, Shown, Watched
 
@@ -95,7 +94,7 @@ class Timeline(App[None]):
         self.browser = Browser(watched, always=always, follow=live)
         self.screen_lines = Screen(name, watched, self.browser, look, live=live)
         self.canvas = Canvas(self._lines, color=color)
-        self.filter_input = FilterInput()
+        self.field = Field()
         self._began_s: float | None = None
         self._ended_s: float | None = None
         self._seen: tuple[float, int] = (0.0, 0)
@@ -106,11 +105,11 @@ class Timeline(App[None]):
         self._playing: tuple[float, int] | None = None
         """When replaying began, and at which moment of the trace."""
         self._cpu_s = 0.0
+        self._is_letter = False
 
     def compose(self) -> ComposeResult:
         """Give the widgets."""
         yield self.canvas
-        yield self.filter_input
 
     def on_mount(self) -> None:
         """Begin to draw."""
@@ -129,12 +128,11 @@ class Timeline(App[None]):
         if self._told_to_end:
             self._told_to_end = False
             self._end()
-        if self._ends and not self._deeds.running:
-            self.exit()
+        if not self._deeds.running and (self._ends or self._watched.capture is None):
+            self.exit()  # it was left, or has failed before there was anything to see
             return
         self._note_changes(began)
-        deadline = began + LOOK_S
-        self.browser.look(lambda: time.monotonic() > deadline)
+        self._look()
         self._replay(began)
         self.browser.failure = self._deeds.said or self.browser.failure
         self.canvas.redraw()
@@ -159,6 +157,7 @@ class Timeline(App[None]):
                     lines.look,
                     capture=replace(capture, topology=topology),
                     names=names_of(topology),
+                    netns_styles=styles_of(topology),
                 )
         if not self._deeds.running and self._ended_s is None:
             self._ended_s = now
@@ -180,15 +179,19 @@ class Timeline(App[None]):
                 ends=self._ends,
                 playing=self._playing is not None,
                 note=note if now < note_until else "",
-                typing=self.filter_input.display,
+                field=self.field if self.field.open else None,
             ),
         )
 
     def _show(self) -> None:
         """Draw the answer to a key, without waiting for the next frame."""
+        self._look()
+        self.canvas.redraw()
+
+    def _look(self) -> None:
+        """Take note of what came, but not for long."""
         deadline = time.monotonic() + LOOK_S
         self.browser.look(lambda: time.monotonic() > deadline)
-        self.canvas.redraw()
 
     def say(self, text: str) -> None:
         """Show the answer to a key for a while."""
@@ -198,12 +201,40 @@ class Timeline(App[None]):
     # --- keys -------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """While a filter is typed, keys belong to it."""
-        if self.filter_input.display and action not in {"quit", "leave", "older", "newer"}:
-            return action in {"submit", "cursor_left", "cursor_right"} or action.startswith(
-                ("cursor", "delete", "home", "end", "select", "copy", "cut", "paste")
-            )
+        """While a filter is typed, all keys but Ctrl-C belong to it."""
+        if self.field.open:
+            return action == "quit" and not self._is_letter
         return super().check_action(action, parameters)
+
+    async def on_event(self, event: events.Event) -> None:
+        """Note whether a key is a letter before it is looked up: ``q`` may belong to a filter."""
+        if isinstance(event, events.Key):
+            self._is_letter = event.is_printable
+        await super().on_event(event)
+
+    def on_key(self, event: events.Key) -> None:
+        """Type."""
+        if not self.field.open:
+            return
+        event.stop()
+        event.prevent_default()  # what the key is bound to
+        if event.key == "enter":
+            self._submit()
+        elif event.key == "escape":
+            self.field.open = False
+        elif event.is_printable and event.character is not None:
+            self.field.insert(event.character)
+        else:
+            self.field.key(event.key)
+        self.screen_lines.failure = self._filter_of(self.field.text)[1] if self.field.open else ""
+        self._show()
+
+    def on_paste(self, event: events.Paste) -> None:
+        """Type what was pasted."""
+        if self.field.open:
+            self.field.insert(event.text)
+            self.screen_lines.failure = self._filter_of(self.field.text)[1]
+            self._show()
 
     def action_help(self) -> None:
         """Show the keys."""
@@ -216,6 +247,7 @@ class Timeline(App[None]):
         elif self.browser.in_detail:
             self.browser.step(by)
         else:
+            self._look()  # the last one is the last of now
             self.browser.move(by)
         self._show()
 
@@ -264,9 +296,7 @@ class Timeline(App[None]):
     def action_leave(self) -> None:
         """Leave what was entered last."""
         browser, lines = self.browser, self.screen_lines
-        if self.filter_input.display:
-            self._close_filter()
-        elif lines.page is not None:
+        if lines.page is not None:
             lines.page = None
         elif browser.in_detail:
             browser.in_detail = False
@@ -418,7 +448,7 @@ class Timeline(App[None]):
     def action_filter(self) -> None:
         """Let a filter be typed."""
         self.screen_lines.failure = ""
-        self.filter_input.open(self.browser.wanted.words)
+        self.field.begin(self.browser.wanted.words)
         self._show()
 
     def action_to_kernel(self) -> None:
@@ -429,24 +459,12 @@ class Timeline(App[None]):
         except SkbtraceError as error:
             self.say(error.message)
 
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """Say whether what is typed is a filter."""
-        self.screen_lines.failure = self._filter_of(event.value)[1]
-        self._show()
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """List what it accepts."""
-        accepts, failure = self._filter_of(event.value)
-        if failure:
-            self.screen_lines.failure = failure
-            self._show()
-            return
-        words = event.value.strip()
-        if words and words not in self.filter_input.typed[-1:]:
-            self.filter_input.typed.append(words)
-        self._close_filter()
-        self.browser.want(self.browser.wanted._replace(filter=accepts, words=words))
-        self._show()
+    def _submit(self) -> None:
+        """List what the filter accepts; what is no filter stays to be mended."""
+        accepts, failure = self._filter_of(self.field.text)
+        if not failure:
+            words = self.field.keep()
+            self.browser.want(self.browser.wanted._replace(filter=accepts, words=words))
 
     def _filter_of(self, typed: str) -> tuple[Accepts | None, str]:
         """Return what the words accept, and what is wrong with them."""
@@ -460,17 +478,12 @@ class Timeline(App[None]):
         except SkbtraceError as error:
             return None, _in_one_line(error.message)
 
-    def _close_filter(self) -> None:
-        self.filter_input.display = False
-        self.screen_lines.failure = ""
-        self.canvas.focus()
-
     # --- the mouse --------------------------------------------------------------------------------
 
     def on_click(self, event: events.Click) -> None:
         """Choose what was clicked."""
         y = int(event.screen_y)
-        if y >= len(self.canvas.shown) or (self.filter_input.display and y == 1):
+        if y >= len(self.canvas.shown):
             return
         hit, browser = self.canvas.shown[y].hit, self.browser
         if hit is None:

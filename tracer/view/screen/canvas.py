@@ -43,7 +43,7 @@ class Canvas(Widget):
         changed = [
             y
             for y, line in enumerate(shown)
-            if whole or line.line != before[y].line or line.lit != before[y].lit
+            if whole or line[:2] != before[y][:2] or line.beside != before[y].beside
         ]
         self.shown = shown
         if whole:
@@ -67,10 +67,16 @@ class Canvas(Widget):
 
     def _strip(self, shown: Shown, width: int) -> Strip:
         lit, color = shown.lit, self._color
+        missing = width - width_of(shown.line) - width_of(shown.beside)
+        gap = (" " * missing, "")
         segments = [
-            Segment(text, rich_style(style, lit, color=color)) for text, style in shown.line if text
+            Segment(text, rich_style(style, lit, color=color))
+            for text, style in (*shown.line, gap)
+            if text
         ]
-        missing = width - width_of(shown.line)
-        if missing > 0:
-            segments.append(Segment(" " * missing, rich_style("", lit, color=color)))
+        segments += [
+            Segment(text, rich_style(style, "", color=color))
+            for text, style in shown.beside
+            if text
+        ]
         return Strip(segments, max(width, width - missing)).crop(0, width)

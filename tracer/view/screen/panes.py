@@ -33,6 +33,7 @@ from tracer.view.line import Line, Span, cells, clip, fill, left, trimmed, width
 from tracer.view.look import Look
 from tracer.view.row import heading, row, widths
 from tracer.view.screen.browser import Browser, Listed
+from tracer.view.screen.field import Field
 from tracer.view.screen.keys import KEYS
 from tracer.view.topo import drawing
 
@@ -63,6 +64,8 @@ class Shown(NamedTuple):
     ``bar``: a heading from edge to edge."""
     hit: Hit | None = None
     """What a click on it is on."""
+    beside: Line = ()
+    """What stands at its right edge; it is not lit."""
 
 
 class Watched(Kept, Protocol):
@@ -105,8 +108,8 @@ class Now(NamedTuple):
     playing: bool = False
     note: str = ""
     """The answer to the last key."""
-    typing: bool = False
-    """A filter is being typed, in the left half of the line."""
+    field: Field | None = None
+    """The filter that is being typed."""
 
 
 class Parts(NamedTuple):
@@ -132,7 +135,10 @@ def parts(width: int, height: int, *, in_detail: bool, page: bool) -> Parts:
 
 
 class Screen:
-    """Draws. What is the same as before is not made again."""
+    """Draws. What is the same as before is not made again.
+
+    ``name``: of what is looked at; empty if a trace says that itself when it comes in.
+    """
 
     def __init__(
         self, name: str, watched: Watched, browser: Browser, look: Look, *, live: bool
@@ -147,6 +153,7 @@ class Screen:
         self.beside_map = False
         self._rows: dict[tuple[int, int], Line] = {}
         self._rows_look = look
+        self._id_width = 0
         self._detail_top = 0
         self._detail_of: tuple[object, ...] = ()
         self._detail_lanes: list[tuple[Line, int | None]] = []
@@ -192,7 +199,11 @@ class Screen:
             state = f"{state} {minutes:02}:{seconds:02}" if watched.capture else "STARTING"
         else:
             state = "PLAYING" if now.playing else "TRACE"
-        said: list[Span] = [(f" {self._name}", "flow"), (f"  {state}", "")]
+        name = self._name
+        if not name and watched.capture is not None:
+            topology = watched.capture.topology
+            name = "this host" if topology is None else topology.name
+        said: list[Span] = [(f" {self.look.name(name)}", "flow"), (f"  {state}", "")]
         if now.rate is not None and self._live:
             said.append((f"  {now.rate:.0f}/s", ""))
         said.append((f"  {watched.seen} journeys", ""))
@@ -227,18 +238,19 @@ class Screen:
 
     def _filter(self, width: int, now: Now) -> Line:
         browser, look = self._browser, self.look
-        if now.typing:
+        if now.field is not None:
             verdict: Span = ("Enter lists what it accepts, Esc leaves", "good")
             if self.failure:
                 verdict = (look.name(self.failure), "bad")
-            beside = self._within([verdict], width - width // 2 - 1)
-            return ((" " * (width // 2 + 1), ""), *beside)
+            return self._typed(now.field, verdict, width)
         if now.note:
             return self._within([(f" {now.note}", "warning")], width)
         if browser.failure:
             return self._within([(f" {look.name(browser.failure)}", "bad")], width)
         wanted = browser.wanted
         said: list[str] = []
+        if browser.listed is not Listed.JOURNEYS:
+            return self._counted(width)
         if wanted.drops:
             said.append("drops")
         if wanted.flow is not None:
@@ -257,6 +269,30 @@ class Screen:
         if browser.listing.passed_over:
             text += f", {browser.listing.passed_over} went by unlooked at"
         return self._within([(text, "change"), ("   Esc: all", "dim")], width)
+
+    def _typed(self, field: Field, verdict: Span, width: int) -> Line:
+        """The text with its cursor; beside it what is to be said of it."""
+        text, at = self.look.name(field.text) + " ", field.at
+        room = width // 2 - 4
+        first = max(at - room, 0)
+        before, here, after = text[first:at], text[at : at + 1], text[at + 1 : first + room + 1]
+        line: Line = ((" / ", "key"), (before, ""), (here, "cursor"), (after, ""))
+        gap = max(width // 2 - width_of(line), 1)
+        return self._within([*line, (" " * gap, ""), verdict], width)
+
+    def _counted(self, width: int) -> Line:
+        """Of how many journeys the table tells."""
+        with self._watched.tally() as tally:
+            looked_at, stand_for, forgotten = tally.journeys, tally.stand_for, tally.forgotten
+        seen = self._watched.seen
+        said = f" of {looked_at} journeys"
+        if stand_for > looked_at:
+            said += f", which stand for {stand_for}: of a flood only some are looked at"
+        elif looked_at < seen:
+            said += f", {100 * looked_at // seen} % of all so far"
+        if forgotten:
+            said += f"; {forgotten} rows gave way to others"
+        return self._within([(said, "dim"), ("   Esc: journeys", "dim")], width)
 
     def _opening(self, width: int) -> Line:
         """What is traced, in one line."""
@@ -334,7 +370,8 @@ class Screen:
         browser = self._browser
         if browser.listed is not Listed.JOURNEYS:
             return self._table(width, height)
-        columns = widths(width - _MARK, len(str(self._watched.seen)) + 1)
+        self._note_ids()
+        columns = widths(width - _MARK, self._id_width)
         head = Shown(((" " * _MARK, ""), *heading(columns, self.look)))
         listing = browser.listing
         count = len(listing)
@@ -362,6 +399,13 @@ class Screen:
             rows.append(Shown((mark, *line), lit, Hit("journey", number)))
         return rows + [Shown(())] * (height + 1 - len(rows))
 
+    def _note_ids(self) -> None:
+        """Make room for ids: the latest is the longest, or nearly so."""
+        journey = self._browser.made(self._browser.kept.seen - 1)
+        if journey is not None and len(journey.id) + 1 > self._id_width:
+            self._id_width = len(journey.id) + 1
+            self._rows.clear()
+
     def _top(self, at: int, count: int, height: int) -> int:
         """Return the position of the first row; the chosen one is to be seen."""
         browser = self._browser
@@ -379,7 +423,9 @@ class Screen:
     def _nothing(self, width: int, height: int) -> list[Shown]:
         browser, watched = self._browser, self._watched
         if watched.capture is None:
-            said = "compiling and attaching the probes ..." if self._live else "reading ..."
+            said = "compiling and attaching the probes ..."
+            if not (self._live and self._name):
+                said = "waiting for the trace to begin ..."
         elif not browser.looked_at_all:
             said = "looking for them ..."
         elif browser.wanted:
@@ -437,10 +483,9 @@ class Screen:
             lanes += [Shown(())] * (divided.detail - len(lanes))
             axis = self.look.signs.axis
             for at, lane in enumerate(lanes):
-                right_side = beside[at] if at < len(beside) else ()
-                gap = (" " * (room - width_of(lane.line)), "")
-                line = (*lane.line, gap, (f" {axis} ", "rule"), *right_side)
-                lanes[at] = lane._replace(line=line)
+                fact = beside[at] if at < len(beside) else ()
+                fill_up = (" " * (divided.side - 3 - width_of(fact)), "")
+                lanes[at] = lane._replace(beside=((f" {axis} ", "rule"), *fact, fill_up))
         shown += lanes
         if divided.hop:
             shown += [Shown(())] * (divided.detail + 1 - len(shown))
