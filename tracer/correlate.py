@@ -188,13 +188,18 @@ _End: TypeAlias = tuple[str | None, Device | None, bool, Drop | None]
 class Correlator:
     """Takes records in the order the kernel sent them, gives journeys as they end."""
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, ids: str = "") -> None:
+        """Make a correlator. ``ids`` stands before every journey's id: the kernel begins at 1."""
         self._names = names
+        self._ids = ids
         self._partial: dict[int, list[Record]] = {}
         self._verdicts = Verdicts(names.table)
         self.lost = {"hop_missing": 0, "chunk_lost": 0}
         """What is missing in the records taken so far: hits without which a journey's hops do not
         follow one another, and chunks."""
+
+    def _id(self, number: int) -> str:
+        return f"{self._ids}{number}"
 
     def take(self, record: Record) -> Journey | None:
         """The journey this record completes, if it does."""
@@ -243,8 +248,8 @@ class Correlator:
         else:
             outcome, by = _ending(last.flags, told.proof, told.drop, first, flow)
         return Journey(
-            id=str(first.id),
-            parent=str(first.parent) if first.parent else None,
+            id=self._id(first.id),
+            parent=self._id(first.parent) if first.parent else None,
             skb=first.skb,
             flow=flow,
             start_ns=first.base_ns,
@@ -255,7 +260,9 @@ class Correlator:
             damage=damage,
             branches=told.branches,
             state=state,
-            absorbed_into=str(told.merged) if told.merged and outcome is Outcome.ABSORBED else None,
+            absorbed_into=(
+                self._id(told.merged) if told.merged and outcome is Outcome.ABSORBED else None
+            ),
             frame=_frame(first, told.hops),
         )
 
@@ -383,7 +390,7 @@ class Correlator:
                 # Different on entry of this hop: changed since the one before.
                 changes.setdefault(max(at - 1, 0), []).extend(seen.changes(note))
             elif kind == NOTE_CLONE:
-                branches.append(Branch(str(note.value), at))
+                branches.append(Branch(self._id(note.value), at))
             elif kind == NOTE_TASK and hops:
                 hops[at] = hops[at]._replace(task=_task(note))
             elif kind == NOTE_TASK_NETNS and hops and (task := hops[at].task) is not None:

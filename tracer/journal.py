@@ -168,6 +168,8 @@ class Journal(Store):
         self._outlier_at = _OUTLIER_LEAST
         self.drops = 0
         """How many were dropped of all that came."""
+        self.since_ns = 0
+        """When the first capture began."""
         self.capture: Capture | None = None
         self.change: TopologyChange | None = None
         self.sample: Sampling | None = None
@@ -175,8 +177,10 @@ class Journal(Store):
         self.summary: Summary | None = None
 
     def begin(self, capture: Capture) -> None:
-        """See Sink."""
+        """See Sink. May be called again: then another capture follows, into the same journal."""
         self.capture = capture
+        self.since_ns = self.since_ns or capture.monotonic_ns
+        self.summary = self.change = None
 
     def topology(self, change: TopologyChange) -> None:
         """See Sink."""

@@ -138,6 +138,7 @@ class Session:
     ``selects``: says of a journey whether it is to be handed over. The others are counted only; so
     are those that ``trigger`` does not want. ``limits``: how much is followed; ``ceiling`` is what
     watches over them, for tests. ``typed``: what the trace says was asked for (``Capture.asked``).
+    ``ids`` stands before every journey's id, where there are journeys of another session as well.
     """
 
     def __init__(
@@ -153,6 +154,7 @@ class Session:
         trigger: Trigger | None = None,
         ceiling: Callable[[Limits], Ceiling] = Ceiling,
         typed: Mapping[str, str] | None = None,
+        ids: str = "",
     ) -> None:
         self._source = source
         self._places = places
@@ -166,7 +168,7 @@ class Session:
         self._watch = watch
         self._unsettled_since: float | None = None
         self._correlator = Correlator(
-            Names(places.device, places.netns, source.symbol, source.reason, source.table)
+            Names(places.device, places.netns, source.symbol, source.reason, source.table), ids
         )
         self._exchanges = Exchanges()
         self._stop = threading.Event()

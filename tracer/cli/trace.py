@@ -446,6 +446,7 @@ class _Run:
             limits=asked.limits,
             trigger=asked.trigger,
             typed=self._chosen,
+            ids=f"{len(self._ended) + 1}-" if self._ended else "",
         )
         # What is made per packet holds no cycles; looking for some costs more than making journeys.
         gc.freeze()

@@ -49,6 +49,7 @@ class TraceIndex:
         self._tally = Tally()
         self.drops = 0
         self.header = self._reader.capture
+        self.since_ns = self.header.monotonic_ns
         self.capture: Capture | None = self.header
         self.change: TopologyChange | None = None
         self.sample: Sampling | None = None

@@ -176,6 +176,7 @@ class Timeline(App[None]):
             Now(
                 elapsed_s=0.0 if self._began_s is None else until - self._began_s,
                 rate=self._rate if self._deeds.running else None,
+                running=self._deeds.running,
                 ends=self._ends,
                 playing=self._playing is not None,
                 note=note if now < note_until else "",

@@ -76,6 +76,8 @@ class Watched(Kept, Protocol):
     sample: Sampling | None
     health: Health | None
     summary: Summary | None
+    since_ns: int
+    """From when the times of a list count."""
 
     @property
     def drops(self) -> int:
@@ -103,6 +105,8 @@ class Now(NamedTuple):
     """Since the first probe was attached, or the file opened."""
     rate: float | None = None
     """Journeys per second."""
+    running: bool = True
+    """There may be more to come."""
     ends: bool = False
     """The capture was told to end, and is read to its end."""
     playing: bool = False
@@ -195,8 +199,10 @@ class Screen:
         watched, browser = self._watched, self._browser
         minutes, seconds = divmod(int(now.elapsed_s), 60)
         if self._live:
-            state = "ENDING" if now.ends else "ENDED" if watched.summary is not None else "LIVE"
-            state = f"{state} {minutes:02}:{seconds:02}" if watched.capture else "STARTING"
+            state = "ENDING" if now.ends else "LIVE" if now.running else "ENDED"
+            state = f"{state} {minutes:02}:{seconds:02}"
+            if watched.capture is None or (now.running and watched.summary is not None):
+                state = "STARTING"  # for the first time, or with another filter
         else:
             state = "PLAYING" if now.playing else "TRACE"
         name = self._name
@@ -381,7 +387,7 @@ class Screen:
         top = self._top(at, count, height)
         rows = [head]
         marked = {journey.id for journey in browser.marks}
-        since = self._since_ns()
+        since = self._watched.since_ns
         if self._rows_look is not self.look or len(self._rows) > 4096:
             self._rows, self._rows_look = {}, self.look
         for position in range(top, min(top + height, count)):
@@ -602,9 +608,6 @@ class Screen:
         return Page(title, lambda width: comparison(one, other, width, self.look))
 
     # --- the rest ---------------------------------------------------------------------------------
-
-    def _since_ns(self) -> int:
-        return 0 if self._watched.capture is None else self._watched.capture.monotonic_ns
 
     def _within(self, spans: Sequence[Span], width: int) -> Line:
         shown: list[Span] = []
