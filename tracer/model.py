@@ -468,6 +468,8 @@ class Health(NamedTuple):
 
     lost: Mapping[str, int]
     """Loss counter → how many until now."""
+    ring: float
+    """What part of the ring buffer waits to be read, from 0 to 1."""
     waiting: int
     """Records that were taken from the ring buffer and are not journeys yet."""
     room: int

@@ -77,6 +77,9 @@ class Source(Protocol):
     def lost(self) -> dict[str, int]:
         """Loss counter → how many."""
 
+    def ring_fill(self) -> float:
+        """What part of the ring buffer waits to be read, from 0 to 1."""
+
     def hits(self) -> dict[str, int]:
         """Function → how often the kernel came to it, with any packet."""
 
@@ -242,7 +245,7 @@ class Session:
 
     def _health(self) -> Health:
         lost = self._source.lost() | self._correlator.lost
-        return Health(lost, len(self._backlog), BACKLOG_MAX)
+        return Health(lost, self._source.ring_fill(), len(self._backlog), BACKLOG_MAX)
 
     def _read(self, most: int | None, *, at_once: bool = False) -> bool:
         """Save what waits in the ring buffer, then make a slice of it into journeys.

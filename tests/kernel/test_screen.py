@@ -52,7 +52,7 @@ def test_live_packets_are_chosen_followed_frozen_and_filtered(start: Start, tmp_
     comes(terminal, lambda: "compiling and attaching" in terminal.text)
     comes(terminal, lambda: journeys(terminal) > 20)
     assert re.match(r" docker0  LIVE \d\d:\d\d", terminal.lines[0])
-    assert "0 lost" in terminal.lines[0]
+    assert re.search(r"  0 lost  ring \d+ %", terminal.lines[0])
     assert "probes" in terminal.lines[1]
 
     terminal.type("p")

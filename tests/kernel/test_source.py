@@ -91,8 +91,11 @@ def test_a_ring_buffer_that_nobody_reads_loses_journeys_and_counts_them(
 ) -> None:
     monkeypatch.setattr(definitions, "RING_PAGES", 4)
     capture = start()
+    assert capture.source.ring_fill() == 0
     capture.ping(read=False)
+    assert 0.9 < capture.source.ring_fill() <= 1
     capture.stop()
+    assert capture.source.ring_fill() == 0
     # a request, a reply, and the reply's clone, each; ARP may come by
     others = [j for j in capture.journeys if j.flow.proto != "icmp"]
     whole = len(capture.journeys) - len(others)

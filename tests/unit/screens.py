@@ -37,7 +37,8 @@ def filled(journal: Journal | None = None, *, ended: bool = False) -> Journal:
     journal = journal or Journal()
     journal.begin(SEEN)
     journal.journeys(journeys())
-    journal.health = Health(lost={"ring_full": 0, "probe_missed": 3}, waiting=15_728, room=131_072)
+    lost = {"ring_full": 0, "probe_missed": 3}
+    journal.health = Health(lost=lost, ring=0.12, waiting=900, room=131_072)
     if ended:
         journal.end(SUMMARY)
     return journal

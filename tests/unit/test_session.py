@@ -27,6 +27,7 @@ from tracer.limits import Ceiling, Limits
 from tracer.model import (
     Capture,
     Device,
+    Health,
     Journey,
     Outcome,
     ProbePlace,
@@ -87,6 +88,9 @@ class Playback:
 
     def lost(self) -> dict[str, int]:
         return dict.fromkeys(wire.LOSSES, 0) | {"ring_full": 3}
+
+    def ring_fill(self) -> float:
+        return 0.25
 
     def unloaded(self) -> tuple[str, ...]:
         return ("br_forward",)
@@ -444,3 +448,20 @@ def test_above_its_ceiling_it_samples_harder_and_says_so() -> None:
     assert [c for c in source.calls if c.startswith("sample")] == ["sample 8", "sample 4"]
     assert summary.sampled == (2, 8)
     assert looked[-1] == (5, 5)
+
+
+def test_it_is_told_how_the_capture_keeps_up() -> None:
+    told: list[Health] = []
+    session = Session(Playback(records(2)), PLACES, Kept())
+    session.run(health=told.append, go_on=lambda: not told)
+    assert [(health.ring, health.waiting) for health in told] == [(0.25, 0)]
+    assert told[0].lost["ring_full"] == 3
+    assert told[0].room > 0
+
+
+def test_journeys_of_another_session_have_other_ids() -> None:
+    sink = Kept()
+    left = iter(range(3))
+    session = Session(Playback(records(2)), PLACES, sink, ids="2-")
+    session.run(go_on=lambda: next(left, None) is not None)
+    assert [journey.id for journey in sink.seen] == ["2-1", "2-2"]

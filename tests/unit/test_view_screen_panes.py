@@ -198,8 +198,8 @@ def test_before_the_first_packet_it_says_what_it_waits_for() -> None:
 
 def test_losses_are_named_where_they_are_counted() -> None:
     made = drawn(nothing)
-    status, opening, *_ = text(made, 100, 24).splitlines()
-    assert "3 lost  11 % full  probe_missed" in status
+    status, opening, *_ = text(made, 120, 24).splitlines()
+    assert "3 lost  ring 12 %  900 waiting  probe_missed" in status
     assert f"Linux {CAPTURE.kernel}" in opening
     assert "not probed" in opening
 

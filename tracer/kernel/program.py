@@ -8,7 +8,9 @@ back. This module knows nothing of packets.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import get_errno
@@ -152,6 +154,23 @@ class Program:
         self._ring = self._lib.bpf_new_ringbuf(self.maps[name].descriptor, self._on_record, None)
         if not self._ring:
             raise SkbtraceError(f"the ring buffer cannot be read: {os.strerror(get_errno())}")
+
+    def ring_fill(self, name: str) -> float:
+        """What part of that ring buffer waits to be read, from 0 to 1.
+
+        Its first two pages are the positions up to which it was read and written (kernel/bpf/
+        ringbuf.c, struct bpf_ringbuf); whoever has the map may look at them.
+        """
+        ring, page = self.maps[name], mmap.PAGESIZE
+        read, written = (self._position(ring.descriptor, at) for at in (0, page))
+        return (written - read) / ring.kind.entries
+
+    @staticmethod
+    def _position(descriptor: int, offset: int) -> int:
+        with mmap.mmap(
+            descriptor, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ, offset=offset
+        ) as page:
+            return int.from_bytes(page[:8], sys.byteorder)
 
     def consume(self) -> None:
         """Hand over what waits; never blocks."""

@@ -185,6 +185,10 @@ class KernelSource:
         states = [_CPU_STATE.unpack_from(state)[1:_LOSSES_AT] for state in self._cpu_states()]
         return {name: sum(counts) for name, *counts in zip(PASSED, *states, strict=True)}
 
+    def ring_fill(self) -> float:
+        """What part of the ring buffer waits to be read, from 0 to 1."""
+        return self._running.ring_fill("records")
+
     def hits(self) -> dict[str, int]:
         """Function → how often a probe of it was hit since journeys may begin, by any packet."""
         totals = dict.fromkeys((probe.function for probe in PROBES), 0)

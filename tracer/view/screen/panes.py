@@ -45,6 +45,8 @@ _LEAST_BELOW_FROM, _BELOW_FROM, _ALWAYS_BELOW_FROM = 22, 28, 44
 """From this height on a few of them stand below it while the keys are there; all; always."""
 _BELOW, _BELOW_LEAST = 9, 5
 _MARK = 2
+_MUCH = 0.5
+"""Of a buffer: worth a warning."""
 
 
 class Hit(NamedTuple):
@@ -236,10 +238,18 @@ class Screen:
         total = sum(lost.values())
         spans: list[Span] = [(f"  {total} lost", "bad" if total else "")]
         if watched.health is not None and watched.summary is None:
-            share = 100 * watched.health.waiting // max(watched.health.room, 1)
-            spans.append((f"  {share} % full", "warning" if share >= 50 else ""))
+            spans += self._fill(watched.health)
         if names:
             spans.append((f"  {', '.join(names)}", "bad"))
+        return spans
+
+    def _fill(self, health: Health) -> list[Span]:
+        """How full is what lies between the kernel and the journeys."""
+        ring, waiting = health.ring, health.waiting
+        spans: list[Span] = [(f"  ring {100 * ring:.0f} %", "warning" if ring >= _MUCH else "")]
+        if waiting:
+            much = waiting >= _MUCH * health.room
+            spans.append((f"  {waiting} waiting", "warning" if much else ""))
         return spans
 
     def _filter(self, width: int, now: Now) -> Line:
