@@ -57,6 +57,8 @@ def test_a_trace_is_looked_at_and_left(shown: Terminal) -> None:
     shown.type("q")
     assert shown.ends() == 0
     assert shown.is_clean
+    # Sixteen colours of the terminal's own palette, which is light or dark: none of our own.
+    assert not re.search(rb"\x1b\[[0-9;]*[34]8[;:]", shown.written)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -493,17 +493,21 @@ def test_without_a_packet_keys_do_no_harm() -> None:
     asyncio.run(run())
 
 
-def test_it_is_drawn_in_colours_as_accepted() -> None:
+@pytest.mark.parametrize(
+    "keys", [["enter", "G"], ["a"], ["d"], ["m", "k", "m", "c"], ["o"]], ids=lambda keys: keys[-1]
+)
+def test_it_is_drawn_in_colours_as_accepted(keys: list[str]) -> None:
     """What each line is lit as and in which style: the whole picture without a font."""
 
     async def steps(view: View) -> None:
         view.browser.open(DROPPED.id)
-        await view.press("enter", "G")
+        await view.press(*keys)
         marked = [
-            f"[{shown.lit}]" + "".join(f"<{style}>{text}" for text, style in shown.line)
+            f"[{shown.lit}]"
+            + "".join(f"<{style}>{text}" for text, style in (*shown.line, *shown.beside))
             for shown in view.app.canvas.shown
         ]
-        assert_golden("screen-styles-100.txt", "\n".join(marked) + "\n")
+        assert_golden(f"screen-styles-{keys[-1]}-100.txt", "\n".join(marked) + "\n")
 
     walk(steps)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.terminal import Terminal
 from tests.vm import KERNELS, Guest, GuestLost, GuestTimedOut
 from tests.vm.kernels import obtain
 
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.vm
 KERNEL = "6.1"
 LIMIT_S = 120.0
 
+HOUSE = Path(__file__).parents[2]
 LAUNCH = [sys.executable, "-m", "tests.vm", "run", "--kernel", KERNEL]
 
 
@@ -376,3 +378,21 @@ def test_without_a_terminal_the_command_still_has_one() -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, b"50 132\r\n")
+
+
+# --- what is built on it --------------------------------------------------------------------------
+
+
+def test_the_demo_shows_here_what_is_traced_in_a_guest() -> None:
+    """On a host that can be traced it would be the host's own packets."""
+    with Terminal(["make", "demo"], width=100, height=30, cwd=HOUSE) as terminal:
+        terminal.until(lambda: "STARTING" in terminal.lines[0], LIMIT_S)
+        terminal.until(lambda: "ICMP request c1 > c2" in terminal.text, LIMIT_S)
+        assert terminal.lines[0].startswith(" docker0  LIVE")
+        terminal.type("g\r")
+        terminal.until(lambda: "hop 1 of" in terminal.text)
+        terminal.type("q")
+        assert terminal.ends(LIMIT_S) == 0
+        assert terminal.is_clean
+        after = terminal.written.rsplit(b"\x1b[?1049l", 1)[1]
+        assert b"probes attached" in after  # what the tracer said meanwhile
