@@ -20,10 +20,13 @@ The house, in the order in which a packet's story flows through it::
     selection, trigger   a journey -> whether it was asked for
     limits               how much is followed, and a ceiling on what that costs
     asked                all of what a run is asked to trace
+    histogram, tally     many journeys -> what they have in common
+    journal              the journeys that can be looked at, kept in bounded memory
     topology/            devices and namespaces, how they change, labs (the only package that knows
                          pyroute2)
     sink                 what takes journeys
     view/                lines for people (the only package that knows rich)
+    view/screen/         the full-screen view of them (the only one that knows Textual)
     export/              the trace file
     process              a process and what it has started
     wanted               what a packet must be like besides its bytes
@@ -32,9 +35,9 @@ The house, in the order in which a packet's story flows through it::
     cli/                 commands, one file each
 
 Imports go one way, checked by import-linter: cli > session > view | export | kernel | topology >
-sink > asked > correlate | exchanges | expected | explain | limits | selection | trigger > changes |
-verdicts | way > filter | flow | frame | wanted | wire > probes > model > errors, process, sudo,
-text.
+sink > journal > asked | tally > correlate | exchanges | expected | explain | limits | selection |
+trigger > changes | verdicts | way > filter | flow | frame | wanted | wire > probes > model >
+errors, histogram, process, sudo, text.
 """
 
 __version__ = "0.1.0"
