@@ -7,6 +7,7 @@ line must hold and does not. This module knows neither lines nor files.
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -59,8 +60,10 @@ from tracer.model import (
     Verdict,
 )
 
+_USUAL_HOP = 1000
+"""Bytes. What is longer is not kept: a file may hold anything."""
 _REMEMBERED = 8192
-"""Devices and verdicts kept, so that equal ones are one object; then it starts over."""
+"""Devices, verdicts and hops kept, so that equal ones are one object; then it starts over."""
 
 _FLOW_TEXTS = frozenset({"proto", "src", "dst", "eth_src", "eth_dst", "tcp_flags", "arp_op"})
 _STATE_TEXTS = frozenset({"ct", "csum"})
@@ -77,6 +80,7 @@ class Values:
     def __init__(self) -> None:
         self._devices: dict[tuple[str, int, int, str], Device] = {}
         self._verdicts: dict[Verdict, Verdict] = {}
+        self._hops: dict[bytes, Hop] = {}
 
     def capture(self, members: Members) -> Capture:
         """Return what a header says."""
@@ -186,6 +190,21 @@ class Values:
         )
 
     def _hop(self, members: Members) -> Hop:
+        """Return a hop. One that differs from another only in its time is not judged again."""
+        dt_ns = integer(members, "dt_ns")
+        del members["dt_ns"]
+        # By its bytes, which tell True from 1; without references, which tell equal texts apart.
+        key = marshal.dumps(members, 0)
+        hop = self._hops.get(key)
+        if hop is None:
+            hop = self._new_hop(members)
+            if len(key) <= _USUAL_HOP:
+                if len(self._hops) >= _REMEMBERED:
+                    self._hops.clear()
+                self._hops[key] = hop
+        return tuple.__new__(Hop, (hop[0], dt_ns, *hop[2:]))
+
+    def _new_hop(self, members: Members) -> Hop:
         segment = optional(members, "segment", text)
         if segment is not None and segment not in _SEGMENTS:
             raise WrongError("has a segment this version does not know")
@@ -195,7 +214,7 @@ class Values:
         changes = optional(members, "changes", objects) or ()
         return Hop(
             function=text(members, "function"),
-            dt_ns=integer(members, "dt_ns"),
+            dt_ns=0,
             cpu=integer(members, "cpu"),
             device=None if members.get("ifname") is None else self._device(members),
             len=integer(members, "len"),
