@@ -35,6 +35,17 @@ class Histogram:
         self.total += value * times
         self.largest = max(self.largest, value)
 
+    def include(self, other: Histogram) -> None:
+        """Count all that another one has counted."""
+        self._counts.update(other._counts)
+        self.count += other.count
+        self.total += other.total
+        self.largest = max(self.largest, other.largest)
+
+    def classes(self) -> list[tuple[int, int]]:
+        """Return the middle of each class that something is in, rising, and how much is."""
+        return [(_middle(number), count) for number, count in sorted(self._counts.items())]
+
     def percentiles(self, *parts: float) -> list[int]:
         """Return, for each part (in rising order, 0.5 is the median), the value it lies at.
 

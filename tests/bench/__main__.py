@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tests.bench import bulk, following, mechanisms, screen, where
+from tests.bench import analysis, bulk, following, mechanisms, screen, where
 from tests.vm import KERNELS, Guest, GuestLost
 from tests.vm.peer import PWRU, PeerError
 
@@ -39,11 +39,14 @@ def main() -> int:
     parser.add_argument("--peer", choices=["pwru"], help="compare with it; fetches its package")
     parser.add_argument("--bulk", type=int, metavar="S", help="bulk TCP for S seconds instead")
     parser.add_argument("--screen", action="store_true", help="the full-screen view, no guest")
+    parser.add_argument("--analysis", action="store_true", help="what reads traces, no guest")
     for name, (_, text) in OTHERS.items():
         parser.add_argument(f"--{name}", action="store_true", help=f"{text} instead")
     options = parser.parse_args()
     if options.screen:
         return tell(screen.rows(screen.measure()))
+    if options.analysis:
+        return tell(analysis.rows(analysis.measure()))
     other = next((name for name in OTHERS if getattr(options, name)), None)
     env = {}
     try:

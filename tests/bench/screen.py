@@ -141,25 +141,31 @@ def measure_flood() -> dict[str, float]:
     }
 
 
+def write_trace(path: Path, most_hops: int = TRACE_HOPS) -> tuple[int, int]:
+    """Write a trace of that many hops, or a few more; its journeys and hops."""
+    hops = count = 0
+    with path.open("wb", buffering=0) as stream:
+        writer = TraceWriter(stream, "trace")
+        writer.begin(CAPTURE)
+        batch: list[Journey] = []
+        for journey in journeys(most_hops):
+            hops += len(journey.hops)
+            count += 1
+            batch.append(journey)
+            if len(batch) == 1000 or hops >= most_hops:
+                writer.journeys(batch)
+                batch.clear()
+            if hops >= most_hops:
+                break
+        writer.end(type(SUMMARY)(journeys=count, hops=hops))
+    return count, hops
+
+
 def measure_trace() -> dict[str, float]:
     """The view over a file of a million hops: the first rows, the far end, memory."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "trace.json")
-        hops = count = 0
-        with path.open("wb", buffering=0) as stream:
-            writer = TraceWriter(stream, "trace")
-            writer.begin(CAPTURE)
-            batch: list[Journey] = []
-            for journey in journeys(TRACE_HOPS):
-                hops += len(journey.hops)
-                count += 1
-                batch.append(journey)
-                if len(batch) == 1000 or hops >= TRACE_HOPS:
-                    writer.journeys(batch)
-                    batch.clear()
-                if hops >= TRACE_HOPS:
-                    break
-            writer.end(type(SUMMARY)(journeys=count, hops=hops))
+        count, hops = write_trace(path)
         size = path.stat().st_size
         began = time.monotonic()
         with Terminal([*SHOW, str(path)], width=120, height=40) as terminal:

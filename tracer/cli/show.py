@@ -72,7 +72,7 @@ def show(
     from tracer.view.tree import families
 
     on_stderr = options.is_colored(color, sys.stderr)
-    with _opened(file) as stream:
+    with opened(file) as stream:
         reader = TraceReader(stream, "standard input" if file == "-" else file)
 
         def read_again() -> TraceReader:
@@ -147,7 +147,7 @@ def _on_screen(
             return wants or accepts
         return lambda journey: wants(journey) and accepts(journey)
 
-    with _opened(file) as stream:
+    with opened(file) as stream:
         if stream.seekable():
             show_file(stream, file, color=color, ascii_only=ascii_only, always=always)
         else:
@@ -158,7 +158,8 @@ def _on_screen(
             )
 
 
-def _opened(file: str) -> AbstractContextManager[BinaryIO]:
+def opened(file: str) -> AbstractContextManager[BinaryIO]:
+    """Open a trace; - is standard input. Raises TraceFileError."""
     if file == "-":
         return nullcontext(sys.stdin.buffer)
     try:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tracer.model import Segment
-from tracer.tally import DropPlace, FlowKey, Step, Tally
+from tracer.tally import FlowKey, Tally
 from tracer.view.duration import short
 from tracer.view.flow import flow_words
-from tracer.view.line import Line, Span, cells, left, right, trimmed
+from tracer.view.line import Line, Span, cells, left, right, trimmed, within
 from tracer.view.look import Look
 
 _MOST = 500
@@ -30,13 +30,10 @@ _WAITS = {
 }
 
 
-Key = FlowKey | Step | DropPlace
-
-
 class Row(NamedTuple):
     """A row: what it is of, and a text for each column with its style."""
 
-    key: Key
+    key: object
     cells: tuple[Span, ...]
 
 
@@ -168,6 +165,14 @@ def heading(counts: Counts, widths: Sequence[int], look: Look) -> Line:
 def line(counts: Counts, at: int, widths: Sequence[int], look: Look) -> Line:
     """Return the row of that index."""
     return _set(counts.rows[at].cells, counts, widths, look)
+
+
+def table(counts: Counts, width: int, look: Look) -> list[Line]:
+    """Return the heading and all rows in lines of at most ``width`` cells."""
+    sizes = widths(counts, width)
+    rows = [line(counts, at, sizes, look) for at in range(len(counts.rows))]
+    cut = look.signs.cut
+    return [within(each, width, cut) for each in (heading(counts, sizes, look), *rows)]
 
 
 def widths(counts: Counts, width: int) -> tuple[int, ...]:

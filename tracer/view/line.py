@@ -57,6 +57,19 @@ def clip(text: str, width: int, mark: str) -> str:
     return "".join(kept) + mark if width > 0 else ""
 
 
+def within(spans: Iterable[Span], width: int, mark: str) -> Line:
+    """Return spans as a line of at most ``width`` cells; ``mark`` stands for what was cut."""
+    shown: list[Span] = []
+    for text, style in spans:
+        fitting = clip(text, width, mark)
+        if fitting:
+            shown.append((fitting, style))
+        width -= cells(fitting)
+        if fitting != text:
+            break
+    return tuple(shown)
+
+
 def left(text: str, width: int, mark: str) -> str:
     """Return ``text`` in exactly ``width`` cells, to the left."""
     text = clip(text, width, mark)

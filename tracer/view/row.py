@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tracer.model import Device, Journey, Netns, Outcome
 from tracer.view.duration import short
 from tracer.view.flow import flow_words
-from tracer.view.line import Line, Span, cells, clip, left, right, trimmed, width_of
+from tracer.view.line import Line, Span, clip, left, right, trimmed, width_of, within
 from tracer.view.look import Look
 
 _ID, _ID_MOST, _AT, _TOTAL = 5, 12, 8, 6
@@ -142,13 +142,5 @@ def _seconds(ns: int) -> str:
 
 
 def _filled(spans: list[Span], width: int, cut: str) -> tuple[Span, ...]:
-    shown: list[Span] = []
-    room = width
-    for text, style in spans:
-        fitting = clip(text, room, cut)
-        if fitting:
-            shown.append((fitting, style))
-        room -= cells(fitting)
-        if fitting != text:
-            break
-    return (*shown, (" " * (width - width_of(tuple(shown))), ""))
+    shown = within(spans, width, cut)
+    return (*shown, (" " * (width - width_of(shown)), ""))

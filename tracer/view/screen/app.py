@@ -20,7 +20,7 @@ from textual.binding import Binding
 from tracer.errors import SkbtraceError
 from tracer.model import Journey
 from tracer.selection import accepting
-from tracer.tally import DropPlace, FlowKey
+from tracer.tally import DropPlace, FlowKey, Step
 from tracer.view.journey import render
 from tracer.view.line import text_of
 from tracer.view.look import Look, names_of, styles_of
@@ -281,7 +281,7 @@ class Timeline(App[None]):
                     browser.want(browser.wanted._replace(flow=key, place=None))
                 elif isinstance(key, DropPlace):
                     browser.want(browser.wanted._replace(place=key, flow=None))
-                else:
+                elif isinstance(key, Step):
                     self._turn_to(self.screen_lines.function_page(key.function))
         self._show()
 

@@ -29,7 +29,7 @@ from tracer.view.compare import comparison
 from tracer.view.duration import words
 from tracer.view.hop import function_lines, hop_lines
 from tracer.view.journey import block
-from tracer.view.line import Line, Span, cells, clip, fill, left, trimmed, width_of
+from tracer.view.line import Line, Span, cells, clip, fill, left, trimmed, width_of, within
 from tracer.view.look import Look
 from tracer.view.row import heading, row, widths
 from tracer.view.screen.browser import Browser, Listed
@@ -620,13 +620,4 @@ class Screen:
     # --- the rest ---------------------------------------------------------------------------------
 
     def _within(self, spans: Sequence[Span], width: int) -> Line:
-        shown: list[Span] = []
-        room = width
-        for text, style in spans:
-            fitting = clip(text, room, self.look.signs.cut)
-            if fitting:
-                shown.append((fitting, style))
-            room -= cells(fitting)
-            if fitting != text:
-                break
-        return tuple(shown)
+        return within(spans, width, self.look.signs.cut)

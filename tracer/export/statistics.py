@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Statistics as the members of a JSON object. Times are nanoseconds, ids are texts."""
+
+from __future__ import annotations
+
+from tracer.histogram import ERROR, Histogram
+from tracer.model import Capture, Device, Summary
+from tracer.statistics import GroupKey, Statistics
+from tracer.tally import FlowKey
+
+_PARTS = {"p50_ns": 0.5, "p90_ns": 0.9, "p99_ns": 0.99, "p999_ns": 0.999}
+
+
+def members(statistics: Statistics, capture: Capture, summary: Summary | None) -> dict[str, object]:
+    """Return all of it. ``summary``: of the trace; None if that was not whole."""
+    s = statistics
+    return {
+        "journeys": s.journeys,
+        "hops": s.hops,
+        "bytes": s.bytes,
+        "branches": s.branches,
+        "seconds": s.seconds,
+        "outcomes": {outcome.value: count for outcome, count in s.outcomes.items()},
+        "took": _times(s.took),
+        "percentile_error": ERROR,
+        "kinds": {kind.value: _times(took) for kind, took in s.kinds.items()},
+        "steps": [
+            {
+                "function": step.function,
+                "following": step.following,
+                "segment": None if step.segment is None else step.segment.value,
+                **_place(device),
+                **_times(took),
+            }
+            for (step, device), took in sorted(s.steps.items(), key=lambda item: -item[1].total)
+        ],
+        "by": s.by.value,
+        "groups": [
+            {
+                **_key(key, s.by.value),
+                "journeys": group.journeys,
+                "bytes": group.bytes,
+                "dropped": group.dropped,
+                "first": group.first,
+                **_times(group.took),
+            }
+            for key, group in sorted(s.groups.items(), key=lambda item: -item[1].journeys)
+        ],
+        "drops": [
+            {
+                "reason": place.reason,
+                "function": place.function,
+                **_place(place.device),
+                "journeys": dropped.journeys,
+                "last": dropped.last.id,
+            }
+            for place, dropped in sorted(s.drops.items(), key=lambda item: -item[1].journeys)
+        ],
+        "slowest": [{"id": journey_id, "took_ns": took} for took, journey_id in s.slowest],
+        "capture": {
+            "kernel": capture.kernel,
+            "missing": [place.function for place in capture.missing],
+            "whole": summary is not None,
+            "lost": None if summary is None else summary.lost,
+            "passed_over": None if summary is None else summary.passed_over,
+        },
+    }
+
+
+def _times(took: Histogram) -> dict[str, object]:
+    found = took.percentiles(*_PARTS.values())
+    return {
+        "count": took.count,
+        "total_ns": took.total,
+        **dict(zip(_PARTS, found, strict=True)),
+        "max_ns": took.largest,
+    }
+
+
+def _place(device: Device | None) -> dict[str, object]:
+    if device is None:
+        return {"netns": None, "ifname": None}
+    return {"netns": device.netns.name, "ifname": device.ifname}
+
+
+def _key(key: GroupKey, by: str) -> dict[str, object]:
+    if isinstance(key, FlowKey):
+        return {by: key._asdict()}
+    return {by: list(key) if isinstance(key, tuple) else key}
