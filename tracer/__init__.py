@@ -21,6 +21,8 @@ The house, in the order in which a packet's story flows through it::
     limits               how much is followed, and a ceiling on what that costs
     asked                all of what a run is asked to trace
     histogram, tally     many journeys -> what they have in common
+    statistics           a trace's journeys -> where their time goes
+    difference           two traces -> what is different
     journal              the journeys that can be looked at, kept in bounded memory
     topology/            devices and namespaces, how they change, labs (the only package that knows
                          pyroute2)
@@ -35,9 +37,9 @@ The house, in the order in which a packet's story flows through it::
     cli/                 commands, one file each
 
 Imports go one way, checked by import-linter: cli > session > view | export | kernel | topology >
-sink > journal > asked | tally > correlate | exchanges | expected | explain | limits | selection |
-trigger > changes | verdicts | way > filter | flow | frame | wanted | wire > probes > model >
-errors, histogram, process, sudo, text.
+sink > journal > difference > asked | statistics > tally > correlate | exchanges | expected |
+explain | limits | selection | trigger > changes | verdicts | way > filter | flow | frame | wanted |
+wire > probes > model > errors, histogram, process, sudo, text.
 """
 
 __version__ = "0.1.0"

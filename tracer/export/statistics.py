@@ -29,7 +29,7 @@ def members(statistics: Statistics, capture: Capture, summary: Summary | None) -
                 "function": step.function,
                 "following": step.following,
                 "segment": None if step.segment is None else step.segment.value,
-                **_place(device),
+                **place(device),
                 **_times(took),
             }
             for (step, device), took in sorted(s.steps.items(), key=lambda item: -item[1].total)
@@ -48,18 +48,18 @@ def members(statistics: Statistics, capture: Capture, summary: Summary | None) -
         ],
         "drops": [
             {
-                "reason": place.reason,
-                "function": place.function,
-                **_place(place.device),
+                "reason": where.reason,
+                "function": where.function,
+                **place(where.device),
                 "journeys": dropped.journeys,
                 "last": dropped.last.id,
             }
-            for place, dropped in sorted(s.drops.items(), key=lambda item: -item[1].journeys)
+            for where, dropped in sorted(s.drops.items(), key=lambda item: -item[1].journeys)
         ],
         "slowest": [{"id": journey_id, "took_ns": took} for took, journey_id in s.slowest],
         "capture": {
             "kernel": capture.kernel,
-            "missing": [place.function for place in capture.missing],
+            "missing": [probe.function for probe in capture.missing],
             "whole": summary is not None,
             "lost": None if summary is None else summary.lost,
             "passed_over": None if summary is None else summary.passed_over,
@@ -77,7 +77,8 @@ def _times(took: Histogram) -> dict[str, object]:
     }
 
 
-def _place(device: Device | None) -> dict[str, object]:
+def place(device: Device | None) -> dict[str, object]:
+    """Return the members that tell a device."""
     if device is None:
         return {"netns": None, "ifname": None}
     return {"netns": device.netns.name, "ifname": device.ifname}
