@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Promises about a network, and which of them the journeys of a trace break.
+
+A promise says of some journeys (where they begin and end, what they are) how they should go: their
+path, what they must and must not pass, how they end, how long they take, how many there are. What
+breaks it is a Breach: what was expected, what was seen, in which journey, at which hop it went
+wrong. Pure; ``promises_of`` takes what a TOML file holds and refuses what it does not know.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from tracer.errors import UsageError
+from tracer.filter import Filter, filter_of
+from tracer.histogram import Histogram
+from tracer.model import Hop, Journey, Outcome
+from tracer.probes import PROBES
+from tracer.selection import Namespaces, Selection, accepted
+from tracer.text import printable
+
+_UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+_TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ns|us|ms|s)")
+_FUNCTIONS = frozenset(probe.function for probe in PROBES)
+GOOD = frozenset({Outcome.DELIVERED, Outcome.CONSUMED, Outcome.TRANSMITTED, Outcome.ABSORBED})
+_FIELDS = ("src", "dst", "sport", "dport")
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """How some journeys should go. What is empty or None is not promised."""
+
+    name: str
+    origin: str | None = None
+    """The namespace they begin in; key ``from``."""
+    target: str | None = None
+    """The namespace they end in or were on their way to; key ``to``."""
+    filter: Filter | None = None
+    at_least: int = 1
+    at_most: int | None = None
+    path: tuple[str, ...] = ()
+    """``netns/ifname`` of each device in order; ``*`` in one stands for any letters, and alone for
+    any devices, or none."""
+    passes: tuple[str, ...] = ()
+    avoids: tuple[str, ...] = ()
+    """Functions, or ``netns/ifname``."""
+    outcomes: frozenset[Outcome] = GOOD
+    rewrites: Mapping[str, str] = field(default_factory=dict)
+    """``src``, ``dst``, ``sport``, ``dport`` → what it is rewritten to; key ``nat``."""
+    within_ns: int | None = None
+    p99_ns: int | None = None
+
+
+class Breach(NamedTuple):
+    """A promise that was not kept."""
+
+    expected: str
+    seen: str
+    journey: str | None = None
+    """The id of the first one that breaks it so."""
+    at: str | None = None
+    """The hop at which it went wrong."""
+    journeys: int = 1
+    """So many break it in the same way."""
+
+
+class Verdict(NamedTuple):
+    """What became of a promise."""
+
+    promise: Promise
+    journeys: int
+    """So many it is about."""
+    breaches: tuple[Breach, ...]
+
+    @property
+    def kept(self) -> bool:
+        """Whether nothing breaks it."""
+        return not self.breaches
+
+
+class Judge:
+    """Takes journeys, then gives a verdict on each promise. ``addresses``: namespace → its own."""
+
+    def __init__(
+        self, promises: Iterable[Promise], addresses: Mapping[str, frozenset[str]]
+    ) -> None:
+        self._cases = [_Case(promise, addresses) for promise in promises]
+
+    def add_all(self, journeys: Iterable[Journey]) -> None:
+        """Look at journeys. A branch is judged by its parent."""
+        for journey in journeys:
+            if journey.parent is None:
+                for case in self._cases:
+                    case.add(journey)
+
+    def verdicts(self) -> list[Verdict]:
+        """Return what became of each."""
+        return [case.verdict() for case in self._cases]
+
+
+class _Case:
+    def __init__(self, promise: Promise, addresses: Mapping[str, frozenset[str]]) -> None:
+        self._promise = promise
+        self._selection = Selection(
+            target=_named(promise.target),
+            addresses=addresses.get(promise.target or "", frozenset()),
+        )
+        self._journeys = 0
+        self._took = Histogram()
+        self._breaches: dict[tuple[str, str], Breach] = {}
+
+    def add(self, journey: Journey) -> None:
+        promise = self._promise
+        # Not, as for --from, the namespace of the process that sends it: one process may make
+        # all the traffic of a test.
+        if promise.origin is not None and _origin(journey) != promise.origin:
+            return
+        if not self._selection(journey):
+            return
+        if promise.filter is not None and not accepted(promise.filter, journey):
+            return
+        self._journeys += 1
+        self._took.add(journey.duration_ns)
+        for breach in _breaches(promise, journey):
+            key = (breach.expected, breach.seen)
+            known = self._breaches.setdefault(key, breach._replace(journeys=0))
+            self._breaches[key] = known._replace(journeys=known.journeys + 1)
+
+    def verdict(self) -> Verdict:
+        promise, count = self._promise, self._journeys
+        found = list(self._breaches.values())
+        if count < promise.at_least:
+            found.insert(0, Breach(f"at least {_journeys(promise.at_least)}", _journeys(count)))
+        if promise.at_most is not None and count > promise.at_most:
+            found.append(Breach(f"at most {_journeys(promise.at_most)}", _journeys(count)))
+        if promise.p99_ns is not None and count:
+            (p99,) = self._took.percentiles(0.99)
+            if p99 > promise.p99_ns:
+                found.append(
+                    Breach(f"99 % within {_time(promise.p99_ns)}", f"99 % within {_time(p99)}")
+                )
+        return Verdict(promise, count, tuple(found))
+
+
+def _breaches(promise: Promise, journey: Journey) -> Iterator[Breach]:
+    hops = journey.hops
+    if promise.path:
+        yield from _path(promise.path, journey)
+    places = [(hop, {hop.function, _place(hop)}) for hop in hops]
+    for wanted in promise.passes:
+        if not any(wanted in names for _, names in places):
+            yield Breach(f"passes {wanted}", "it does not", journey.id)
+    for unwanted in promise.avoids:
+        at = next((hop for hop, names in places if unwanted in names), None)
+        if at is not None:
+            yield Breach(f"avoids {unwanted}", "it passes it", journey.id, _hop(at))
+    if journey.outcome not in promise.outcomes:
+        seen = journey.outcome.value
+        if journey.drop is not None:
+            seen += (
+                f": {journey.drop.reason or 'no reason given'} in {journey.drop.function or '?'}"
+            )
+        expected = " or ".join(sorted(outcome.value for outcome in promise.outcomes))
+        yield Breach(expected, seen, journey.id, _hop(hops[-1]) if hops else None)
+    changed = {c.field: str(c.new) for hop in hops for c in hop.changes if c.field in _FIELDS}
+    for name, to in promise.rewrites.items():
+        if changed.get(name) != to:
+            now = changed.get(name)
+            seen = "it is not rewritten" if now is None else f"{name} becomes {now}"
+            yield Breach(f"{name} becomes {to}", seen, journey.id)
+    if promise.within_ns is not None and journey.duration_ns > promise.within_ns:
+        # Not how long each took: they break it in the same way.
+        longest = max(range(len(hops) - 1), key=lambda n: hops[n + 1].dt_ns - hops[n].dt_ns)
+        yield Breach(
+            f"within {_time(promise.within_ns)}", "it takes longer", journey.id, _hop(hops[longest])
+        )
+
+
+def _path(wanted: tuple[str, ...], journey: Journey) -> Iterator[Breach]:
+    seen: list[tuple[str, Hop]] = []
+    for hop in journey.hops:
+        if hop.device is not None and (not seen or seen[-1][0] != _place(hop)):
+            seen.append((_place(hop), hop))
+    matched = _matched(wanted, [place for place, _ in seen])
+    if matched is None:
+        return
+    at = seen[matched][1] if matched < len(seen) else (seen[-1][1] if seen else None)
+    yield Breach(
+        f"path {' > '.join(wanted)}",
+        f"path {' > '.join(place for place, _ in seen) or 'without a device'}",
+        journey.id,
+        None if at is None else _hop(at),
+    )
+
+
+def _matched(wanted: tuple[str, ...], seen: list[str]) -> int | None:
+    """Return None if the path is as wanted, else how many of its devices are."""
+    # The states that the pattern can be in: how much of it is used up.
+    states, furthest = _skip({0}, wanted), 0
+    for number, place in enumerate(seen):
+        after = {
+            s if wanted[s] == "*" else s + 1
+            for s in states
+            if s < len(wanted) and fnmatchcase(place, wanted[s])
+        }
+        if not after:
+            return number
+        states, furthest = _skip(after, wanted), number + 1
+    return None if len(wanted) in states else furthest
+
+
+def _skip(states: set[int], wanted: tuple[str, ...]) -> set[int]:
+    found = set(states)
+    for state in states:
+        at = state
+        while at < len(wanted) and wanted[at] == "*":
+            at += 1
+            found.add(at)
+    return found
+
+
+# --- from what a file holds -----------------------------------------------------------------------
+
+_KEYS = (
+    *("name", "from", "to", "filter", "at_least", "at_most", "path", "passes", "avoids"),
+    *("outcome", "nat", "within", "p99"),
+)
+
+
+def promises_of(members: Mapping[str, object]) -> list[Promise]:
+    """Return the promises of a file's ``[[promise]]`` tables. Raises UsageError, one sentence."""
+    tables = members.get("promise")
+    unknown = sorted(set(members) - {"promise"})
+    if unknown:
+        raise UsageError(f"there is no {printable(unknown[0])} in a file of promises")
+    if not isinstance(tables, list) or not tables:
+        raise UsageError("there is no promise in it", hint="skbtrace expect --learn TRACE SPEC")
+    return [_promise(number, table) for number, table in enumerate(tables, start=1)]
+
+
+def _promise(number: int, table: object) -> Promise:
+    if not isinstance(table, dict):
+        raise UsageError(f"promise {number} is no table: write [[promise]] above it")
+    name = _text(table, "name", f"promise {number}") or f"promise {number}"
+    unknown = sorted(set(table) - set(_KEYS))
+    if unknown:
+        raise UsageError(
+            f"{name}: there is no {printable(unknown[0])} (there are: {', '.join(_KEYS)})"
+        )
+    nat = table.get("nat", {})
+    if not isinstance(nat, dict) or not set(nat) <= set(_FIELDS):
+        raise UsageError(f'{name}: nat is a table of {", ".join(_FIELDS)}: nat = {{ src = "..." }}')
+    words = _text(table, "filter", name)
+    return Promise(
+        name=name,
+        origin=_text(table, "from", name),
+        target=_text(table, "to", name),
+        filter=None if words is None else filter_of(words.split()),
+        at_least=_count(table, "at_least", name, 1),
+        at_most=None if "at_most" not in table else _count(table, "at_most", name, 0),
+        path=_texts(table, "path", name),
+        passes=_places(table, "passes", name),
+        avoids=_places(table, "avoids", name),
+        outcomes=_outcomes(table, name),
+        rewrites={key: str(value) for key, value in nat.items()},
+        within_ns=_duration(table, "within", name),
+        p99_ns=_duration(table, "p99", name),
+    )
+
+
+def _text(table: Mapping[str, object], key: str, name: str) -> str | None:
+    value = table.get(key)
+    if value is not None and not isinstance(value, str):
+        raise UsageError(f"{name}: {key} is a text")
+    return None if value is None else printable(value)
+
+
+def _texts(table: Mapping[str, object], key: str, name: str) -> tuple[str, ...]:
+    value = table.get(key, [])
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise UsageError(f"{name}: {key} is a list of texts")
+    return tuple(printable(each) for each in value)
+
+
+def _places(table: Mapping[str, object], key: str, name: str) -> tuple[str, ...]:
+    found = _texts(table, key, name)
+    for each in found:
+        if "/" not in each and each not in _FUNCTIONS:
+            raise UsageError(
+                f"{name}: {key}: {each} is neither a function that is probed nor netns/ifname",
+                hint="skbtrace probes",
+            )
+    return found
+
+
+def _count(table: Mapping[str, object], key: str, name: str, default: int) -> int:
+    value = table.get(key, default)
+    if value.__class__ is not int or value < 0:
+        raise UsageError(f"{name}: {key} is a whole number")
+    return value
+
+
+def _outcomes(table: Mapping[str, object], name: str) -> frozenset[Outcome]:
+    found = _texts(table, "outcome", name)
+    for each in found:
+        if each not in {*Outcome}:
+            raise UsageError(
+                f"{name}: there is no outcome {each} (there are: {', '.join(Outcome)})"
+            )
+    return frozenset(map(Outcome, found)) or GOOD
+
+
+def _duration(table: Mapping[str, object], key: str, name: str) -> int | None:
+    value = table.get(key)
+    if value is None:
+        return None
+    found = _TIME.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise UsageError(f'{name}: {key} is a time: {key} = "500us"')
+    return int(Decimal(found[1]) * _UNITS[found[2]])
+
+
+def _named(name: str | None) -> Namespaces:
+    return Namespaces() if name is None else Namespaces(names=frozenset({name}))
+
+
+def _place(hop: Hop) -> str:
+    return "-" if hop.device is None else f"{hop.device.netns.name}/{hop.device.ifname}"
+
+
+def _origin(journey: Journey) -> str | None:
+    device = next((hop.device for hop in journey.hops if hop.device is not None), None)
+    return None if device is None else device.netns.name
+
+
+def _hop(hop: Hop) -> str:
+    return hop.function if hop.device is None else f"{hop.function} at {_place(hop)}"
+
+
+def _journeys(count: int) -> str:
+    return f"{count} journey{'' if count == 1 else 's'}"
+
+
+def _time(ns: int) -> str:
+    for unit, size in reversed(_UNITS.items()):
+        if ns >= size:
+            return f"{ns / size:g} {unit}"
+    return f"{ns} ns"
