@@ -95,7 +95,7 @@ def test_a_filter_can_be_handed_to_the_kernel(start: Start) -> None:
     def fresh() -> list[str]:
         return [row for row in terminal.lines[3:12] if "#2-" in row]
 
-    terminal.type("F")
+    assert "FOLLOW" in terminal.lines[0]
     comes(terminal, lambda: len(fresh()) > 3)
     assert all(" UDP " in row for row in fresh()), terminal.text
     terminal.type("q")
