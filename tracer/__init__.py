@@ -23,7 +23,9 @@ The house, in the order in which a packet's story flows through it::
     histogram, tally     many journeys -> what they have in common
     statistics           a trace's journeys -> where their time goes
     difference           two traces -> what is different
-    promise, learn       a trace, what was promised -> what is broken; a good trace -> promises
+    promise              journeys, what was promised of them -> what is broken
+    promise_file, learn  a TOML file -> promises; a good trace -> a file of them
+    duration             nanoseconds <-> words
     journal              the journeys that can be looked at, kept in bounded memory
     topology/            devices and namespaces, how they change, labs (the only package that knows
                          pyroute2)
@@ -38,9 +40,10 @@ The house, in the order in which a packet's story flows through it::
     cli/                 commands, one file each
 
 Imports go one way, checked by import-linter: cli > session > view | export | kernel | topology >
-sink > journal > difference | learn > asked | promise | statistics > tally > correlate | exchanges |
-expected | explain | limits | selection | trigger > changes | verdicts | way > filter | flow |
-frame | wanted | wire > probes > model > errors, histogram, process, sudo, text.
+sink > journal > difference | learn | promise_file > asked | promise | statistics > tally >
+correlate | exchanges | expected | explain | limits | selection | trigger > changes | verdicts |
+way > filter | flow | frame | wanted | wire > probes > model > duration, errors, histogram,
+process, sudo, text.
 """
 
 __version__ = "0.1.0"

@@ -207,4 +207,4 @@ def _dropped(statistics: Statistics, place: DropPlace) -> int:
 
 
 def _place(hop: Hop) -> str:
-    return "-" if hop.device is None else f"{hop.device.netns.name}/{hop.device.ifname}"
+    return "-" if hop.device is None else hop.device.place

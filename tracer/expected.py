@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from tracer.model import Flow, Hop, Journey, Netns, Outcome, Topology
-from tracer.way import FUNCTIONS, End, Step, Walk, Way, place
+from tracer.way import FUNCTIONS, End, Step, Walk, Way
 
 
 def missing(topology: Topology, journey: Journey, attached: Collection[str]) -> str | None:
@@ -47,8 +47,8 @@ def _is_stuck(journey: Journey) -> bool:
 
 def _words(step: Step) -> str:
     if step.function == "br_forward" and step.to is not None:
-        return f"br_forward to {place(step.to)}"
-    return f"{step.function} at {place(step.device)}"
+        return f"br_forward to {step.to.place}"
+    return f"{step.function} at {step.device.place}"
 
 
 class _Seen:
@@ -84,7 +84,7 @@ class _Seen:
         if self.strayed is None:
             return "next"
         device = self.strayed.device
-        where = "" if device is None else f" at {place(device)}"
+        where = "" if device is None else f" at {device.place}"
         return f"instead of {self.strayed.function}{where}"
 
 

@@ -139,7 +139,7 @@ class Case:
         """``host/docker0``: the device of the last good hop."""
         if self.device is None:
             return "a device that is not known"
-        return f"{self.device.netns.name}/{self.device.ifname}"
+        return self.device.place
 
     @property
     def within(self) -> str:
@@ -249,7 +249,7 @@ class Case:
     def egress(self) -> str:
         """``host/vethc2``: the bridge port it was to leave by."""
         to = self.drop.egress
-        return f"{to.netns.name}/{to.ifname}" if to is not None else "a port that is not known"
+        return to.place if to is not None else "a port that is not known"
 
     @property
     def on_egress(self) -> str:
@@ -456,7 +456,7 @@ def _netfilter(case: Case) -> Said:
     hop = hop or (dropped or judged)[-1]
     verdict = hop.verdict
     assert verdict is not None
-    where = f"{hop.device.netns.name}/{hop.device.ifname}" if hop.device else case.place
+    where = hop.device.place if hop.device else case.place
     hook = f"({verdict.family} hook {verdict.hook})"
     if verdict.table is None:
         by = f"Netfilter {hook}"

@@ -10,7 +10,7 @@ The names of fields are the names in the trace file (``export/``) wherever both 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
@@ -95,6 +95,11 @@ class Device:
     ifindex: int
     ifname: str
     """The kernel's name, or ``if<ifindex>`` where it is not known."""
+
+    @property
+    def place(self) -> str:
+        """What people call it: ``c1/eth0``."""
+        return f"{self.netns.name}/{self.ifname}"
 
 
 class Flow(NamedTuple):
@@ -316,6 +321,24 @@ class Journey(NamedTuple):
     def duration_ns(self) -> int:
         """From the first hop to the last."""
         return self.hops[-1].dt_ns if self.hops else 0
+
+    @property
+    def first_device(self) -> Device | None:
+        """Where it was seen first; None if at no device."""
+        return next((hop.device for hop in self.hops if hop.device is not None), None)
+
+    @property
+    def last_device(self) -> Device | None:
+        """Where it was seen last; None if at no device."""
+        return next((hop.device for hop in reversed(self.hops) if hop.device is not None), None)
+
+    def arrivals(self) -> Iterator[tuple[Device, Hop]]:
+        """Give each device that it came to from another one, and the first hop there."""
+        last: Device | None = None
+        for hop in self.hops:
+            if hop.device is not None and hop.device != last:
+                last = hop.device
+                yield last, hop
 
 
 class ProbePlace(NamedTuple):

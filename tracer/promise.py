@@ -4,31 +4,25 @@
 A promise says of some journeys (where they begin and end, what they are) how they should go: their
 path, what they must and must not pass, how they end, how long they take, how many there are. What
 breaks it is a Breach: what was expected, what was seen, in which journey, at which hop it went
-wrong. Pure; ``promises_of`` takes what a TOML file holds and refuses what it does not know.
+wrong. Pure; knows no files.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from tracer.errors import UsageError
-from tracer.filter import Filter, filter_of
+from tracer.duration import words
+from tracer.filter import Filter
 from tracer.histogram import Histogram
 from tracer.model import Hop, Journey, Outcome
-from tracer.probes import PROBES
 from tracer.selection import Namespaces, Selection, accepted
-from tracer.text import printable
 
-_UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
-_TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ns|us|ms|s)")
-_FUNCTIONS = frozenset(probe.function for probe in PROBES)
 GOOD = frozenset({Outcome.DELIVERED, Outcome.CONSUMED, Outcome.TRANSMITTED, Outcome.ABSORBED})
-_FIELDS = ("src", "dst", "sport", "dport")
+REWRITTEN = ("src", "dst", "sport", "dport")
+"""What NAT changes, and a promise may speak of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +136,7 @@ class _Case:
             (p99,) = self._took.percentiles(0.99)
             if p99 > promise.p99_ns:
                 found.append(
-                    Breach(f"99 % within {_time(promise.p99_ns)}", f"99 % within {_time(p99)}")
+                    Breach(f"99 % within {words(promise.p99_ns)}", f"99 % within {words(p99)}")
                 )
         return Verdict(promise, count, tuple(found))
 
@@ -167,7 +161,7 @@ def _breaches(promise: Promise, journey: Journey) -> Iterator[Breach]:
             )
         expected = " or ".join(sorted(outcome.value for outcome in promise.outcomes))
         yield Breach(expected, seen, journey.id, _hop(hops[-1]) if hops else None)
-    changed = {c.field: str(c.new) for hop in hops for c in hop.changes if c.field in _FIELDS}
+    changed = {c.field: str(c.new) for hop in hops for c in hop.changes if c.field in REWRITTEN}
     for name, to in promise.rewrites.items():
         if changed.get(name) != to:
             now = changed.get(name)
@@ -177,15 +171,12 @@ def _breaches(promise: Promise, journey: Journey) -> Iterator[Breach]:
         # Not how long each took: they break it in the same way.
         longest = max(range(len(hops) - 1), key=lambda n: hops[n + 1].dt_ns - hops[n].dt_ns)
         yield Breach(
-            f"within {_time(promise.within_ns)}", "it takes longer", journey.id, _hop(hops[longest])
+            f"within {words(promise.within_ns)}", "it takes longer", journey.id, _hop(hops[longest])
         )
 
 
 def _path(wanted: tuple[str, ...], journey: Journey) -> Iterator[Breach]:
-    seen: list[tuple[str, Hop]] = []
-    for hop in journey.hops:
-        if hop.device is not None and (not seen or seen[-1][0] != _place(hop)):
-            seen.append((_place(hop), hop))
+    seen = [(device.place, hop) for device, hop in journey.arrivals()]
     matched = _matched(wanted, [place for place, _ in seen])
     if matched is None:
         return
@@ -224,119 +215,16 @@ def _skip(states: set[int], wanted: tuple[str, ...]) -> set[int]:
     return found
 
 
-# --- from what a file holds -----------------------------------------------------------------------
-
-_KEYS = (
-    *("name", "from", "to", "filter", "at_least", "at_most", "path", "passes", "avoids"),
-    *("outcome", "nat", "within", "p99"),
-)
-
-
-def promises_of(members: Mapping[str, object]) -> list[Promise]:
-    """Return the promises of a file's ``[[promise]]`` tables. Raises UsageError, one sentence."""
-    tables = members.get("promise")
-    unknown = sorted(set(members) - {"promise"})
-    if unknown:
-        raise UsageError(f"there is no {printable(unknown[0])} in a file of promises")
-    if not isinstance(tables, list) or not tables:
-        raise UsageError("there is no promise in it", hint="skbtrace expect --learn TRACE SPEC")
-    return [_promise(number, table) for number, table in enumerate(tables, start=1)]
-
-
-def _promise(number: int, table: object) -> Promise:
-    if not isinstance(table, dict):
-        raise UsageError(f"promise {number} is no table: write [[promise]] above it")
-    name = _text(table, "name", f"promise {number}") or f"promise {number}"
-    unknown = sorted(set(table) - set(_KEYS))
-    if unknown:
-        raise UsageError(
-            f"{name}: there is no {printable(unknown[0])} (there are: {', '.join(_KEYS)})"
-        )
-    nat = table.get("nat", {})
-    if not isinstance(nat, dict) or not set(nat) <= set(_FIELDS):
-        raise UsageError(f'{name}: nat is a table of {", ".join(_FIELDS)}: nat = {{ src = "..." }}')
-    words = _text(table, "filter", name)
-    return Promise(
-        name=name,
-        origin=_text(table, "from", name),
-        target=_text(table, "to", name),
-        filter=None if words is None else filter_of(words.split()),
-        at_least=_count(table, "at_least", name, 1),
-        at_most=None if "at_most" not in table else _count(table, "at_most", name, 0),
-        path=_texts(table, "path", name),
-        passes=_places(table, "passes", name),
-        avoids=_places(table, "avoids", name),
-        outcomes=_outcomes(table, name),
-        rewrites={key: str(value) for key, value in nat.items()},
-        within_ns=_duration(table, "within", name),
-        p99_ns=_duration(table, "p99", name),
-    )
-
-
-def _text(table: Mapping[str, object], key: str, name: str) -> str | None:
-    value = table.get(key)
-    if value is not None and not isinstance(value, str):
-        raise UsageError(f"{name}: {key} is a text")
-    return None if value is None else printable(value)
-
-
-def _texts(table: Mapping[str, object], key: str, name: str) -> tuple[str, ...]:
-    value = table.get(key, [])
-    if isinstance(value, str):
-        value = [value]
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise UsageError(f"{name}: {key} is a list of texts")
-    return tuple(printable(each) for each in value)
-
-
-def _places(table: Mapping[str, object], key: str, name: str) -> tuple[str, ...]:
-    found = _texts(table, key, name)
-    for each in found:
-        if "/" not in each and each not in _FUNCTIONS:
-            raise UsageError(
-                f"{name}: {key}: {each} is neither a function that is probed nor netns/ifname",
-                hint="skbtrace probes",
-            )
-    return found
-
-
-def _count(table: Mapping[str, object], key: str, name: str, default: int) -> int:
-    value = table.get(key, default)
-    if value.__class__ is not int or value < 0:
-        raise UsageError(f"{name}: {key} is a whole number")
-    return value
-
-
-def _outcomes(table: Mapping[str, object], name: str) -> frozenset[Outcome]:
-    found = _texts(table, "outcome", name)
-    for each in found:
-        if each not in {*Outcome}:
-            raise UsageError(
-                f"{name}: there is no outcome {each} (there are: {', '.join(Outcome)})"
-            )
-    return frozenset(map(Outcome, found)) or GOOD
-
-
-def _duration(table: Mapping[str, object], key: str, name: str) -> int | None:
-    value = table.get(key)
-    if value is None:
-        return None
-    found = _TIME.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        raise UsageError(f'{name}: {key} is a time: {key} = "500us"')
-    return int(Decimal(found[1]) * _UNITS[found[2]])
-
-
 def _named(name: str | None) -> Namespaces:
     return Namespaces() if name is None else Namespaces(names=frozenset({name}))
 
 
 def _place(hop: Hop) -> str:
-    return "-" if hop.device is None else f"{hop.device.netns.name}/{hop.device.ifname}"
+    return "-" if hop.device is None else hop.device.place
 
 
 def _origin(journey: Journey) -> str | None:
-    device = next((hop.device for hop in journey.hops if hop.device is not None), None)
+    device = journey.first_device
     return None if device is None else device.netns.name
 
 
@@ -346,10 +234,3 @@ def _hop(hop: Hop) -> str:
 
 def _journeys(count: int) -> str:
     return f"{count} journey{'' if count == 1 else 's'}"
-
-
-def _time(ns: int) -> str:
-    for unit, size in reversed(_UNITS.items()):
-        if ns >= size:
-            return f"{ns / size:g} {unit}"
-    return f"{ns} ns"

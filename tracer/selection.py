@@ -92,7 +92,7 @@ def met(journey: Journey) -> Iterator[Netns]:
 
 def called(device: Device) -> frozenset[str]:
     """Return what a person may call a device."""
-    return frozenset((device.ifname, f"{device.netns.name}/{device.ifname}"))
+    return frozenset((device.ifname, device.place))
 
 
 def _devices(journey: Journey) -> set[Device]:
@@ -104,7 +104,7 @@ def _passes(journey: Journey, wanted: Namespaces) -> bool:
 
 
 def _begins(journey: Journey, wanted: Namespaces) -> bool:
-    first = next((hop.device for hop in journey.hops if hop.device is not None), None)
+    first = journey.first_device
     if first is not None and first.netns in wanted:
         return True
     task = journey.hops[0].task if journey.hops else None
@@ -117,7 +117,7 @@ def _ends(journey: Journey, wanted: Namespaces) -> bool:
         # the socket its end.
         if hop.socket is not None and journey.outcome is Outcome.DELIVERED:
             return hop.socket.netns in wanted
-    last = next((hop.device for hop in reversed(journey.hops) if hop.device is not None), None)
+    last = journey.last_device
     return last is not None and last.netns in wanted
 
 

@@ -182,16 +182,10 @@ class Statistics:
             return journey.outcome.value
         if by is By.CPU:
             return journey.hops[0].cpu if journey.hops else -1
-        first = next((hop.device for hop in journey.hops if hop.device is not None), None)
+        first = journey.first_device
         return "-" if first is None else first.netns.name
 
 
 def path_of(journey: Journey) -> Path:
     """Return the devices that a journey passed, each as ``netns/ifname``."""
-    path: list[str] = []
-    last: Device | None = None
-    for hop in journey.hops:
-        if hop.device is not None and hop.device != last:
-            last = hop.device
-            path.append(f"{last.netns.name}/{last.ifname}")
-    return tuple(path)
+    return tuple(device.place for device, _ in journey.arrivals())

@@ -181,7 +181,7 @@ def flow_key(journey: Journey) -> FlowKey:
 
 def drop_place(journey: Journey) -> DropPlace:
     """Return with which others a dropped journey is counted."""
-    device = next((hop.device for hop in reversed(journey.hops) if hop.device is not None), None)
+    device = journey.last_device
     if journey.drop is None:
         return DropPlace(None, None, device)
     return DropPlace(journey.drop.reason, journey.drop.function, device)

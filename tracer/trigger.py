@@ -7,17 +7,15 @@ Pure.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import Decimal
 
+from tracer.duration import nanoseconds
 from tracer.errors import UsageError
 from tracer.model import Journey, Outcome
 from tracer.text import printable
 
-_UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
-_LATENCY = re.compile(r"latency>([0-9]{1,9}(?:\.[0-9]{1,9})?)(ns|us|ms|s)")
+_LATENCY = "latency>"
 _TOLD_BY_THE_KERNEL = frozenset({Outcome.DROPPED, Outcome.UNFINISHED, Outcome.DAMAGED})
 """The first it sees happen, and nothing that it has seen the end of is one of the others."""
 
@@ -50,9 +48,10 @@ def trigger_of(typed: Iterable[str]) -> Trigger | None:
     outcomes: set[Outcome] = set()
     slower: list[int] = []
     for words in typed:
-        found = _LATENCY.fullmatch(words.replace(" ", ""))
-        if found is not None:
-            slower.append(int(Decimal(found[1]) * _UNITS[found[2]]))
+        together = words.replace(" ", "")
+        time_ns = nanoseconds(together.removeprefix(_LATENCY))
+        if together.startswith(_LATENCY) and time_ns is not None:
+            slower.append(time_ns)
         elif words == "drop":
             outcomes.add(Outcome.DROPPED)
         elif words in {*Outcome}:

@@ -204,7 +204,7 @@ class Walk:
         if lo is None:
             self._end(End.UNKNOWN, f"the loopback device of {netns.name} is not known")
         if lo in self._down:
-            self._end(End.STOPS, f"{place(lo)} is down")
+            self._end(End.STOPS, f"{lo.place} is down")
         self._step("loopback_xmit", lo, f"{netns.name} has {self._dst}")
         self._step("enqueue_to_backlog", lo)
         self._step("process_backlog", lo)
@@ -252,11 +252,11 @@ class Walk:
         if device != bridge and device not in self._peers:
             if device in self._topology.uplinks:
                 self._step("net_dev_start_xmit", device)
-            self._end(End.LEAVES, f"leaves by {place(device)}")
+            self._end(End.LEAVES, f"leaves by {device.place}")
         if mac is None and next_hop is not None:
             owner = self._owner(device, next_hop)
             if owner is None and self._is_closed(device):
-                said = f"nobody on the network of {place(device)} has {next_hop}"
+                said = f"nobody on the network of {device.place} has {next_hop}"
                 self._end(End.STOPS, said)
             mac = None if owner is None else self._macs.get(owner)
         if device == bridge:
@@ -270,7 +270,7 @@ class Walk:
         if peer in self._down:
             self._end(End.STOPS, self._is_down(peer))
         self._step("veth_xmit", device)
-        self._step("__dev_forward_skb", device, f"the other end is {place(peer)}", to=peer)
+        self._step("__dev_forward_skb", device, f"the other end is {peer.place}", to=peer)
         self._step("enqueue_to_backlog", peer)
         self._step("process_backlog", peer)
         self.received(peer, mac)
@@ -282,7 +282,7 @@ class Walk:
             self._bridged(device, mac)
         own = self._macs.get(device)
         if mac is not None and own is not None and mac != own:
-            said = f"the frame is for {mac}, {place(device)} has {own}"
+            said = f"the frame is for {mac}, {device.place} has {own}"
             self._end(End.STOPS, said)
         self._arrived(device)
 
@@ -293,27 +293,27 @@ class Walk:
         state = self._states.get(port)
         self._step("br_handle_frame", port)
         if state is not None and state.state not in {"forwarding", "learning"}:
-            self._end(End.STOPS, f"{place(port)} is {state.state}")
+            self._end(End.STOPS, f"{port.place} is {state.state}")
         self._step("br_handle_frame_finish", port)
         if state is None:
-            self._end(End.UNKNOWN, f"the state of {place(port)} is not known")
+            self._end(End.UNKNOWN, f"the state of {port.place} is not known")
         if state.vlans and state.pvid is None:
-            said = f"{place(port)} has no VLAN for frames without a tag"
+            said = f"{port.place} has no VLAN for frames without a tag"
             self._end(End.STOPS, said)
         if state.state == "learning":
-            self._end(End.STOPS, f"{place(port)} is learning")
+            self._end(End.STOPS, f"{port.place} is learning")
         self._switched(port, mac, state.pvid)
 
     def _switched(self, at: Device, mac: str | None, vlan: int | None) -> NoReturn:
         """By the forwarding table. ``at``: a port, or the bridge itself if it transmits."""
         bridge = self._topology.bridge
         if bridge is None or mac is None:
-            self._end(End.UNKNOWN, f"whom the frame is for at {place(at)} is not known")
+            self._end(End.UNKNOWN, f"whom the frame is for at {at.place} is not known")
         entry = self._entry(mac, vlan)
         own = self._macs.get(bridge) == mac
         if own or (entry is not None and (entry.local or entry.device == bridge)):
             if at == bridge:
-                self._end(End.STOPS, f"{place(bridge)} itself has {mac}")
+                self._end(End.STOPS, f"{bridge.place} itself has {mac}")
             self._up(at, bridge, mac)
         if entry is not None:
             out = entry.device
@@ -335,14 +335,14 @@ class Walk:
         forbidden = self._forbidden(at, out, vlan)
         state = self._states.get(out)
         if forbidden is None and state is not None and not state.flood:
-            forbidden = f"nothing is flooded to {place(out)}"
+            forbidden = f"nothing is flooded to {out.place}"
         if forbidden is not None:
             self._end(End.STOPS, f"{nothing}, and {forbidden}")
         self._out_of(out, mac)
 
     def _up(self, port: Device, bridge: Device, mac: str) -> NoReturn:
         if bridge in self._down:
-            self._end(End.STOPS, f"{place(bridge)} is down")
+            self._end(End.STOPS, f"{bridge.place} is down")
         self._step("br_pass_frame_up", port, f"{bridge.ifname} has {mac}")
         self._step("__netif_receive_skb_core", bridge)
         self._arrived(bridge)
@@ -354,15 +354,15 @@ class Walk:
         if out in self._down:
             said = self._is_down(out)
         elif state is None:
-            self._end(End.UNKNOWN, f"the state of {place(out)} is not known")
+            self._end(End.UNKNOWN, f"the state of {out.place} is not known")
         elif state.state != "forwarding":
-            said = f"{place(out)} is {state.state}"
+            said = f"{out.place} is {state.state}"
         elif at == out and not state.hairpin:
-            said = f"it would leave by {place(out)}, by which it came"
+            said = f"it would leave by {out.place}, by which it came"
         elif vlan is not None and state.vlans and vlan not in state.vlans:
-            said = f"VLAN {vlan} is not allowed at {place(out)}"
+            said = f"VLAN {vlan} is not allowed at {out.place}"
         elif into is not None and into.isolated and state.isolated:
-            said = f"{place(at)} and {place(out)} are isolated ports"
+            said = f"{at.place} and {out.place} are isolated ports"
         return said
 
     def _out_of(self, port: Device, mac: str) -> NoReturn:
@@ -371,7 +371,7 @@ class Walk:
         if self._left < 0:
             self._end(End.STOPS, "it goes round in circles")
         if port not in self._peers:
-            self._end(End.LEAVES, f"leaves by {place(port)}")
+            self._end(End.LEAVES, f"leaves by {port.place}")
         self._crossed(port, mac)
 
     # What the topology says
@@ -414,9 +414,9 @@ class Walk:
     def _is_down(self, device: Device) -> str:
         peer = self._peers.get(device)
         if peer is None or peer not in self._down:
-            return f"{place(device)} is down"
+            return f"{device.place} is down"
         # Of a pair, both are down if one is.
-        return f"{place(device)} or its other end, {place(peer)}, is down"
+        return f"{device.place} or its other end, {peer.place}, is down"
 
     def _neighbours(self, device: Device) -> list[Device]:
         """The devices that a frame from this one can be for."""
@@ -539,11 +539,6 @@ class Walk:
     def _end(self, end: End, said: str) -> NoReturn:
         because = f" ({'; '.join(self._because)})" if self._because else ""
         raise _Over(end, f"{said}{because}")
-
-
-def place(device: Device) -> str:
-    """``host/docker0``."""
-    return f"{device.netns.name}/{device.ifname}"
 
 
 @lru_cache(maxsize=_REMEMBERED)

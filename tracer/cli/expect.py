@@ -110,7 +110,7 @@ def expect(  # noqa: PLR0917 (click calls it by names)
 
 
 def _promises(spec: str) -> list[Promise]:
-    from tracer.promise import promises_of
+    from tracer.promise_file import promises_of
 
     name = printable(spec)
     try:

@@ -80,7 +80,7 @@ def _devices(typed: Iterable[str], topology: Topology) -> frozenset[str]:
     if unknown:
         from tracer.topology.names import few
 
-        every = {f"{device.netns.name}/{device.ifname}" for device in there}
+        every = {device.place for device in there}
         raise TopologyError(
             f"{printable(topology.name)} has no device {unknown[0]}{few(every)}",
             hint="sudo skbtrace topo   # what there is",
@@ -149,7 +149,7 @@ class InATrace:
         if unknown:
             from tracer.topology.names import few
 
-            every = sorted(f"{d.netns.name}/{d.ifname}" for d in self._met_devices)
+            every = sorted(d.place for d in self._met_devices)
             name = printable(shlex.quote(file))
             raise TopologyError(
                 f"no device of this trace is called {min(unknown)}{few(every)}",

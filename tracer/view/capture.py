@@ -52,7 +52,7 @@ def changed(before: Topology, now: Topology) -> list[Line]:
     for key in sorted(was.keys() - is_.keys()):
         lines.append((("- ", "warning"), (_words(was[key], before), "")))
     for key in sorted(was.keys() & is_.keys()):
-        old, new = _name(was[key]), _name(is_[key])
+        old, new = was[key].place, is_[key].place
         if old != new:
             lines.append((("= ", ""), (f"{new}, was {old}", "")))
     return lines
@@ -97,12 +97,8 @@ def _devices(topology: Topology) -> dict[tuple[int, int], Device]:
     return {(device.netns.inum, device.ifindex): device for device in (*topology.own, *others)}
 
 
-def _name(device: Device) -> str:
-    return f"{device.netns.name}/{device.ifname}"
-
-
 def _words(device: Device, topology: Topology) -> str:
-    return "  ".join([_name(device), *(a for d, a in topology.addresses if d == device)])
+    return "  ".join([device.place, *(a for d, a in topology.addresses if d == device)])
 
 
 def closing(capture: Capture, summary: Summary) -> list[Line]:

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
+from tracer.duration import short, words
 from tracer.model import Hop, Journey
-from tracer.view.duration import short, words
 from tracer.view.flow import flow_words
 from tracer.view.line import Line, cells, fill, left, right, trimmed
 from tracer.view.look import Look
@@ -126,7 +126,7 @@ def _place(one: Journey, other: Journey, pair: Pair, look: Look) -> str:
 
 
 def _device(hop: Hop) -> str | None:
-    return None if hop.device is None else f"{hop.device.netns.name}/{hop.device.ifname}"
+    return None if hop.device is None else hop.device.place
 
 
 def _took(journey: Journey, at: int | None) -> int | None:

@@ -10,24 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tracer.model import Segment
+from tracer.duration import short
 from tracer.tally import FlowKey, Tally
-from tracer.view.duration import short
 from tracer.view.flow import flow_words
 from tracer.view.line import Line, Span, cells, left, right, trimmed, within
-from tracer.view.look import Look
+from tracer.view.look import Look, segment_style
 
 _MOST = 500
 """Rows."""
 _FIRST_LEAST = 12
 _PARTS = (0.5, 0.9, 0.99)
-_WAITS = {
-    Segment.SOFTIRQ_WAIT: "wait",
-    Segment.BACKLOG_WAIT: "wait",
-    Segment.QDISC_WAIT: "wait",
-    Segment.GRO_WAIT: "wait",
-    Segment.SOCKET: "socket",
-}
 
 
 class Row(NamedTuple):
@@ -83,7 +75,7 @@ def steps(tally: Tally, look: Look) -> Counts:
     for step, took in found:
         p50, p90, p99 = took.percentiles(*_PARTS)
         kind = "work" if step.segment is None else step.segment.value.replace("_", " ")
-        style = "work" if step.segment is None else _WAITS.get(step.segment, "work")
+        style = segment_style(step.segment) or "work"
         said = f"{step.function} {look.signs.across} {step.following}"
         rows.append(
             Row(
@@ -109,15 +101,13 @@ def drops(tally: Tally, look: Look) -> Counts:
     found = sorted(tally.drops.items(), key=lambda item: -item[1].journeys)[:_MOST]
     rows = []
     for place, count in found:
-        device = place.device
-        where = "-" if device is None else f"{device.netns.name}/{device.ifname}"
         rows.append(
             Row(
                 place,
                 (
                     (look.name(place.reason or "not given"), "dropped"),
                     (look.name(place.function or "-"), "function"),
-                    (look.name(where), "" if device is None else look.style_of(device.netns)),
+                    look.place(place.device),
                     (str(count.journeys), ""),
                     (f"#{look.name(count.last)}", "id"),
                 ),

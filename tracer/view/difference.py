@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tracer.difference import ALPHA, LEAST, Differences, Parting, SlowerStep
+from tracer.duration import short
 from tracer.view.counts import Counts, Row, flow_text, table
-from tracer.view.duration import short
 from tracer.view.line import Line, Span, fill
 from tracer.view.look import Look
 
@@ -34,7 +34,7 @@ def report(found: Differences, width: int, look: Look, *, most: int) -> Iterator
         yield (("drops", "flow"),)
         for place, here, there in found.drops[:most]:
             device = place.device
-            where = "-" if device is None else f"{device.netns.name}/{device.ifname}"
+            where = "-" if device is None else device.place
             why = f"{place.reason or 'no reason given'} in {place.function or '?'} at {where}"
             yield from _only(why, here, there, width, look)
     if found.paths:
@@ -54,7 +54,6 @@ def _steps(steps: tuple[SlowerStep, ...], look: Look) -> Counts:
     for found in steps:
         step, device = found.placed
         before, now = found.medians_ns
-        where = "-" if device is None else f"{device.netns.name}/{device.ifname}"
         times = f"{now / before:.2f}" if before else "-"
         style = "dropped" if found.slower else "good"
         rows.append(
@@ -62,7 +61,7 @@ def _steps(steps: tuple[SlowerStep, ...], look: Look) -> Counts:
                 found.placed,
                 (
                     (look.name(f"{step.function} {look.signs.across} {step.following}"), ""),
-                    (look.name(where), "" if device is None else look.style_of(device.netns)),
+                    look.place(device),
                     ("slower" if found.slower else "faster", style),
                     (short(before), ""),
                     (short(now), ""),

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 
+from tracer.duration import words
 from tracer.model import Hop, Journey, Outcome, Segment
 from tracer.probes import PROBES, Attach, Probe
-from tracer.view.duration import words
 from tracer.view.facts import change_words, socket_words, task_words, verdict_words
 from tracer.view.line import Line, Span, clip, fill, left
 from tracer.view.look import Look
@@ -101,7 +101,7 @@ def _facts(journey: Journey, number: int, look: Look) -> Iterator[tuple[str, lis
     if device is None:
         yield "device", [("none", "unknown")]
     else:
-        place = look.name(f"{device.netns.name}/{device.ifname}")
+        place = look.name(device.place)
         yield "device", [(place, look.style_of(device.netns)), (f"ifindex {device.ifindex}", "dim")]
     if number == len(journey.hops) - 1 and journey.outcome is Outcome.DROPPED:
         yield from _drop(journey, look)

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
+from tracer.duration import words
 from tracer.expected import missing
 from tracer.explain import explain
 from tracer.model import Device, Drop, Hop, Journey, Outcome, Segment
-from tracer.view.duration import words
 from tracer.view.facts import socket_words, state_words, task_words
 from tracer.view.flow import flow_words
 from tracer.view.line import Line, Span, fill
@@ -94,14 +94,10 @@ def _state(journey: Journey, look: Look) -> Iterator[Span]:
 
 
 def _path(journey: Journey, look: Look) -> Iterator[Span]:
-    last: Device | None = None
-    for hop in journey.hops:
-        if hop.device is None or hop.device == last:
-            continue
-        if last is not None:
+    for number, (device, _) in enumerate(journey.arrivals()):
+        if number:
             yield look.signs.to, "path"
-        last = hop.device
-        yield _place(last, look), look.style_of(last.netns)
+        yield _place(device, look), look.style_of(device.netns)
 
 
 def _outcome(journey: Journey, look: Look) -> Iterator[Span]:
@@ -263,15 +259,11 @@ def _expectation(journey: Journey, width: int, look: Look) -> list[Line]:
 
 
 def _where_and_when(journey: Journey, look: Look) -> Iterator[str]:
-    device = _last_device(journey)
+    device = journey.last_device
     if device is not None:
         yield f"at {_place(device, look)}"
     yield f"after {words(journey.duration_ns)}"
 
 
-def _last_device(journey: Journey) -> Device | None:
-    return next((h.device for h in reversed(journey.hops) if h.device is not None), None)
-
-
 def _place(device: Device, look: Look) -> str:
-    return look.name(f"{device.netns.name}/{device.ifname}")
+    return look.name(device.place)

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from tracer.model import Capture, Netns, Topology
+from tracer.model import Capture, Device, Netns, Segment, Topology
+from tracer.view.line import Span
 from tracer.view.signs import ASCII, UNICODE, Signs
 
 NETNS_STYLES = tuple(f"netns{n}" for n in range(6))
@@ -53,10 +54,23 @@ class Look:
         name = self.names.get(address.strip("[]")) if colon else None
         return word if name is None else f"{name}:{port}"
 
+    def place(self, device: Device | None) -> Span:
+        """Return where something is, in the style of its namespace; ``-`` for nowhere."""
+        if device is None:
+            return "-", "unknown"
+        return self.name(device.place), self.style_of(device.netns)
+
     def style_of(self, netns: Netns) -> str:
         """Return the style of a namespace."""
         known = self.netns_styles.get(netns.inum)
         return known or NETNS_STYLES[netns.inum % len(NETNS_STYLES)]
+
+
+def segment_style(segment: Segment | None) -> str:
+    """Return the style of a step's time: work, waiting, or lying in a socket's queue."""
+    if segment is None:
+        return ""
+    return {Segment.WORK: "work", Segment.SOCKET: "socket"}.get(segment, "wait")
 
 
 def styles_of(topology: Topology | None) -> dict[int, str]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tracer.duration import short
 from tracer.model import Device, Journey, Netns, Outcome
-from tracer.view.duration import short
 from tracer.view.flow import flow_words
 from tracer.view.line import Line, Span, clip, left, right, trimmed, width_of, within
 from tracer.view.look import Look

@@ -8,27 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tracer.duration import short, words
 from tracer.explain import explain
 from tracer.histogram import Histogram
-from tracer.model import Outcome, Segment
+from tracer.model import Outcome
 from tracer.statistics import GroupKey, PlacedStep, Statistics
 from tracer.tally import FlowKey
 from tracer.view.counts import Counts, Row, flow_text, sparkline, table
-from tracer.view.duration import short, words
 from tracer.view.line import Line, Span, fill
-from tracer.view.look import Look
+from tracer.view.look import Look, segment_style
 
 PARTS = (0.5, 0.9, 0.99, 0.999)
 _PART_NAMES = ("p50", "p90", "p99", "p99.9", "max")
 _BARS = 16
-_STYLES = {
-    Segment.WORK: "work",
-    Segment.SOFTIRQ_WAIT: "wait",
-    Segment.BACKLOG_WAIT: "wait",
-    Segment.QDISC_WAIT: "wait",
-    Segment.GRO_WAIT: "wait",
-    Segment.SOCKET: "socket",
-}
 
 
 def report(statistics: Statistics, width: int, look: Look, *, most: int) -> Iterator[Line]:
@@ -76,11 +68,11 @@ def _kinds(statistics: Statistics, look: Look) -> Counts:
         Row(
             kind,
             (
-                (kind.value.replace("_", " "), _STYLES.get(kind, "")),
+                (kind.value.replace("_", " "), segment_style(kind)),
                 (f"{100 * took.total / whole:.1f} %", ""),
                 (str(took.count), "dim"),
                 *_times(took),
-                (bars(took, look), _STYLES.get(kind, "")),
+                (bars(took, look), segment_style(kind)),
             ),
         )
         for kind, took in sorted(kinds.items(), key=lambda item: -item[1].total)
@@ -94,15 +86,14 @@ def _steps(statistics: Statistics, look: Look, most: int) -> Counts:
     whole = sum(took.total for _, took in found) or 1
     rows = []
     for (step, device), took in found[:most]:
-        style = "" if step.segment is None else _STYLES.get(step.segment, "")
+        style = segment_style(step.segment)
         said = f"{step.function} {look.signs.across} {step.following}"
-        where = "-" if device is None else f"{device.netns.name}/{device.ifname}"
         rows.append(
             Row(
                 PlacedStep(step, device),
                 (
                     (look.name(said), style),
-                    (look.name(where), "" if device is None else look.style_of(device.netns)),
+                    look.place(device),
                     (f"{100 * took.total / whole:.1f} %", ""),
                     (str(took.count), "dim"),
                     *_times(took),
@@ -143,7 +134,7 @@ def _drops(statistics: Statistics, width: int, look: Look, most: int) -> Iterato
     yield (("drops", "flow"),)
     for place, dropped in drops[:most]:
         device = place.device
-        where = "-" if device is None else f"{device.netns.name}/{device.ifname}"
+        where = "-" if device is None else device.place
         said: list[Span] = [
             (f"{look.signs.outcomes[Outcome.DROPPED]} {dropped.journeys}", "dropped"),
             (look.name(place.reason or "no reason given"), "dropped"),

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from tracer.duration import short
 from tracer.model import Branch, Change, Hop, Journey, Netns, Outcome, Segment
 from tracer.view.axis import Axis, axis_of, steps_of
-from tracer.view.duration import short
 from tracer.view.facts import change_words, socket_words, task_words, verdict_words
 from tracer.view.line import (
     Line,
@@ -29,7 +29,7 @@ from tracer.view.line import (
     trimmed,
     width_of,
 )
-from tracer.view.look import Look
+from tracer.view.look import Look, segment_style
 from tracer.view.row import path
 
 _NO_BARS_BELOW = 60
@@ -44,14 +44,6 @@ _WAITS = {
 }
 _ALREADY_RUNNING = ("already running", "running")
 _HEADINGS = ("netns", "device", "function", "cpu", "at us", "took")
-_STYLES = {
-    Segment.WORK: "work",
-    Segment.SOFTIRQ_WAIT: "wait",
-    Segment.BACKLOG_WAIT: "wait",
-    Segment.QDISC_WAIT: "wait",
-    Segment.GRO_WAIT: "wait",
-    Segment.SOCKET: "socket",
-}
 
 
 class Fact(NamedTuple):
@@ -218,7 +210,7 @@ def _facts(journey: Journey, number: int, look: Look) -> Iterator[Fact]:
     hop = journey.hops[number]
     if hop.segment is not None and hop.segment in _WAITS:
         full, brief = _ALREADY_RUNNING if hop.already_running else _WAITS[hop.segment]
-        yield Fact(full, brief, _STYLES[hop.segment], widens=True, below=False)
+        yield Fact(full, brief, segment_style(hop.segment), widens=True, below=False)
     if hop.verdict is not None:
         full, brief = map(look.name, verdict_words(hop.verdict))
         widens = cells(look.name(hop.function)) + 1 + cells(brief) <= _WIDEST_VERDICT
@@ -315,7 +307,7 @@ def _heading(columns: Columns, axis: Axis | None, look: Look) -> Line:
 
 def _line(row: Row, hop: Hop, columns: Columns, bar: Sequence[Span], look: Look) -> Line:
     netns = "unknown" if hop.device is None else look.style_of(hop.device.netns)
-    style = "" if hop.segment is None else _STYLES[hop.segment]
+    style = segment_style(hop.segment)
     cut = look.signs.cut
     fields = [
         [(left(row.netns, columns.netns, cut), netns)],
@@ -342,7 +334,7 @@ def _bar(hop: Hop, following: Hop | None, axis: Axis, end: Outcome, look: Look) 
     if following is None:
         return [*spans, (" " * axis.cell(hop.dt_ns), ""), (signs.outcomes[end], end.value)]
     first, size = axis.stretch(hop.dt_ns, following.dt_ns)
-    style = "" if hop.segment is None else _STYLES[hop.segment]
+    style = segment_style(hop.segment)
     return [*spans, (" " * first, ""), (signs.bar(hop.segment) * size, style)]
 
 

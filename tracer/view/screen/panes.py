@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
+from tracer.duration import words
 from tracer.journal import Kept
 from tracer.model import (
     Capture,
-    Device,
     Health,
     Journey,
     Sampling,
@@ -26,7 +26,6 @@ from tracer.tally import Tally
 from tracer.view import counts as tables
 from tracer.view.capture import LOSSES
 from tracer.view.compare import comparison
-from tracer.view.duration import words
 from tracer.view.hop import function_lines, hop_lines
 from tracer.view.journey import block
 from tracer.view.line import Line, Span, cells, clip, fill, left, trimmed, width_of, within
@@ -606,10 +605,7 @@ class Screen:
 
     def map_lines(self, topology: Topology, journey: Journey | None, width: int) -> list[Line]:
         """Return the drawing of the topology and on it where the packet came."""
-        passed: list[Device] = []
-        for hop in () if journey is None else journey.hops:
-            if hop.device is not None and passed[-1:] != [hop.device]:
-                passed.append(hop.device)
+        passed = [] if journey is None else [device for device, _ in journey.arrivals()]
         return drawing(topology, self.look, width, passed)
 
     def compare_page(self, one: Journey, other: Journey) -> Page:

@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Times in words, with as many digits as they are worth."""
+"""Nanoseconds in words, with as many digits as they are worth, and from words. Pure."""
 
 from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+_UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+_TYPED = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ns|us|ms|s)")
 
 _FORMS = (
     (99_950, 1e3, ".1f", ""),
@@ -30,3 +36,9 @@ def words(ns: int) -> str:
     """Return a time as it stands in a sentence: ``38.4 us``, ``12.3 ms``, ``5.00 s``."""
     number, unit = _parts(ns)
     return f"{number} {unit or 'us'}"
+
+
+def nanoseconds(typed: str) -> int | None:
+    """Return what a person has typed, ``500us``, ``1.5 ms``; None if that is no time."""
+    found = _TYPED.fullmatch(typed)
+    return None if found is None else int(Decimal(found[1]) * _UNITS[found[2]])
