@@ -9,6 +9,7 @@ The house, in the order in which a packet's story flows through it::
     wire                 record bytes <-> typed records
     flow                 packet header bytes -> Flow
     frame                packet header bytes -> the Ethernet frame that a filter looks at
+    words                a journey's parts in words
     filter               words of pcap-filter(7) -> C for the kernel program, or a frame's verdict
     changes              notes of what is different -> old and new values
     verdicts             netfilter's hooks and tables -> what each decided
@@ -42,7 +43,7 @@ The house, in the order in which a packet's story flows through it::
 Imports go one way, checked by import-linter: cli > session > view | export | kernel | topology >
 sink > journal > difference | learn | promise_file > asked | promise | statistics > tally >
 correlate | exchanges | expected | explain | limits | selection | trigger > changes | verdicts |
-way > filter | flow | frame | wanted | wire > probes > model > duration, errors, histogram,
+way > filter | flow | frame | wanted | wire | words > probes > model > duration, errors, histogram,
 process, sudo, text.
 """
 

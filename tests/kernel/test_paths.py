@@ -23,8 +23,8 @@ from tests.kernel.paths import (
 )
 from tracer.model import Hop, Journey, Outcome
 from tracer.probes import DEFAULT_LAYERS, PROBES
-from tracer.view.facts import change_words, verdict_words
 from tracer.view.tree import families
+from tracer.words import change_words, verdict_words
 
 pytestmark = pytest.mark.kernel
 

@@ -12,10 +12,16 @@ from tests.unit.journeys import ARP, C1, C2, CLONE, REQUEST, TCP, UDP
 from tracer.duration import short, words
 from tracer.model import Change, Flow, Outcome, Segment, Socket, State, Task, Verdict
 from tracer.view.axis import axis_of
-from tracer.view.facts import change_words, socket_words, state_words, task_words, verdict_words
-from tracer.view.flow import flow_words
 from tracer.view.line import cells, clip, fill, left, right, text_of, trimmed, width_of
 from tracer.view.signs import ASCII, UNICODE
+from tracer.words import (
+    change_words,
+    flow_words,
+    socket_words,
+    state_words,
+    task_words,
+    verdict_words,
+)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from tracer.duration import short, words
 from tracer.model import Hop, Journey
-from tracer.view.flow import flow_words
 from tracer.view.line import Line, cells, fill, left, right, trimmed
 from tracer.view.look import Look
+from tracer.words import flow_words
 
 _MUCH = 2.0
 """A step that took so many times as long is worth a word."""

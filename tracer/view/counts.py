@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from tracer.duration import short
 from tracer.tally import FlowKey, Tally
-from tracer.view.flow import flow_words
 from tracer.view.line import Line, Span, cells, left, right, trimmed, within
 from tracer.view.look import Look, segment_style
+from tracer.words import flow_words
 
 _MOST = 500
 """Rows."""

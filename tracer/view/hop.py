@@ -12,9 +12,9 @@ from functools import cache
 from tracer.duration import words
 from tracer.model import Hop, Journey, Outcome, Segment
 from tracer.probes import PROBES, Attach, Probe
-from tracer.view.facts import change_words, socket_words, task_words, verdict_words
 from tracer.view.line import Line, Span, clip, fill, left
 from tracer.view.look import Look
+from tracer.words import change_words, socket_words, task_words, verdict_words
 
 _LABEL = 11
 _SEGMENTS = {

@@ -15,11 +15,10 @@ from tracer.duration import words
 from tracer.expected import missing
 from tracer.explain import explain
 from tracer.model import Device, Drop, Hop, Journey, Outcome, Segment
-from tracer.view.facts import socket_words, state_words, task_words
-from tracer.view.flow import flow_words
 from tracer.view.line import Line, Span, fill
 from tracer.view.look import Look
 from tracer.view.table import Lane, lanes
+from tracer.words import flow_words, socket_words, state_words, task_words
 
 NARROWEST = 40
 """Cells. On less, lines are as for this."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tracer.duration import short
-from tracer.model import Device, Journey, Netns, Outcome
-from tracer.view.flow import flow_words
+from tracer.model import Device, Journey, Netns
 from tracer.view.line import Line, Span, clip, left, right, trimmed, width_of, within
 from tracer.view.look import Look
+from tracer.words import ending, flow_words
 
 _ID, _ID_MOST, _AT, _TOTAL = 5, 12, 8, 6
 _OUTCOME, _OUTCOME_MOST = 13, 30
@@ -78,15 +78,6 @@ def row(journey: Journey, columns: Widths, look: Look, since_ns: int) -> Line:
     for field in fields:
         spans += [(" ", ""), *field] if spans else field
     return trimmed(spans)
-
-
-def ending(journey: Journey) -> str:
-    """Return how it ended in a word or two: ``delivered``, ``DROP NETFILTER_DROP``."""
-    if journey.outcome is not Outcome.DROPPED:
-        return journey.outcome.value
-    drop = journey.drop
-    why = None if drop is None else drop.reason or drop.function
-    return "DROP" if why is None else f"DROP {why}"
 
 
 def path(journey: Journey, look: Look) -> list[Span]:

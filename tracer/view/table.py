@@ -16,7 +16,6 @@ from typing import NamedTuple
 from tracer.duration import short
 from tracer.model import Branch, Change, Hop, Journey, Netns, Outcome, Segment
 from tracer.view.axis import Axis, axis_of, steps_of
-from tracer.view.facts import change_words, socket_words, task_words, verdict_words
 from tracer.view.line import (
     Line,
     Span,
@@ -31,6 +30,7 @@ from tracer.view.line import (
 )
 from tracer.view.look import Look, segment_style
 from tracer.view.row import path
+from tracer.words import change_words, socket_words, task_words, verdict_words
 
 _NO_BARS_BELOW = 60
 _WIDEST_VERDICT = 35
