@@ -121,7 +121,7 @@ def test_names_become_the_namespaces_they_mean_now(monkeypatch: pytest.MonkeyPat
         target=Namespaces(frozenset({102})),
         addresses=frozenset({"fe80::3"}),
     )
-    assert on_this_host(Typed((), (), (), (), ()), Names(), TOPOLOGY) is None
+    assert on_this_host(Typed(), Names(), TOPOLOGY) is None
 
 
 @pytest.mark.parametrize(

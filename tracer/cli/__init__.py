@@ -22,6 +22,7 @@ COMMANDS = {
     "stats": ("tracer.cli.stats:stats", "Tell where the time of a trace's journeys goes."),
     "diff": ("tracer.cli.diff:diff", "Tell what is different between two traces."),
     "expect": ("tracer.cli.expect:expect", "Tell whether a trace keeps what was promised."),
+    "export": ("tracer.cli.export:export", "Convert a trace for other programs."),
     "lab": ("tracer.cli.lab:lab", "Build a network to look at, take it down."),
     "topo": ("tracer.cli.topo:topo", "Draw a bridge or a lab, and who is joined with whom."),
     "probes": ("tracer.cli.probes:probes", "List the kernel functions that are probed."),

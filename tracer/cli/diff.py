@@ -5,20 +5,18 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tracer.cli import options
-from tracer.cli.select import Filtered
+from tracer.cli.pick import Pick, Picked, picking
 from tracer.cli.show import opened
 from tracer.cli.stats import told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from tracer.difference import Differences, Side
-    from tracer.model import Capture, Journey
+    from tracer.model import Capture
 
 DIFFERENT = 4
 """The exit code if there is a difference: 1 and 2 mean that something failed."""
@@ -33,7 +31,7 @@ Examples:
 @click.command(epilog=_EXAMPLES)
 @click.argument("one", metavar="A")
 @click.argument("other", metavar="B")
-@click.argument("words", metavar="[FILTER...]", nargs=-1)
+@picking
 @click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
 @click.option(
     "--top",
@@ -48,11 +46,11 @@ Examples:
 def diff(  # noqa: PLR0917 (click calls it by names)
     one: str,
     other: str,
-    words: tuple[str, ...],
     as_json: bool,
     top: int,
     color: str,
     ascii_only: bool,
+    **typed: Any,
 ) -> int:
     """Tell what is different between traces A and B: exit code 4 if anything is, else 0.
 
@@ -68,10 +66,11 @@ def diff(  # noqa: PLR0917 (click calls it by names)
     from tracer.view.line_view import speaks_unicode, terminal_width, write_lines
     from tracer.view.look import Look, names_of, styles_of
 
+    pick = Pick(**typed)
     sides: list[Side] = []
     captures: list[Capture] = []
     for file in (one, other):
-        side, capture = _read(file, words)
+        side, capture = _read(file, pick)
         sides.append(side)
         captures.append(capture)
     found: Differences = differences(*sides)
@@ -90,13 +89,14 @@ def diff(  # noqa: PLR0917 (click calls it by names)
     return DIFFERENT if found else 0
 
 
-def _read(file: str, words: tuple[str, ...]) -> tuple[Side, Capture]:
+def _read(file: str, pick: Pick) -> tuple[Side, Capture]:
     from tracer.difference import Side
     from tracer.export.trace_reader import TraceReader
 
     side = Side()
     with opened(file) as stream:
         reader = TraceReader(stream, "standard input" if file == "-" else file)
-        journeys: Iterable[Journey] = told(reader, stream)
-        side.add_all(Filtered(words).chosen(journeys) if words else journeys)
+        picked = Picked(pick, reader.capture)
+        side.add_all(told(picked.chosen(reader), stream))
+        picked.check(file)
     return side, reader.capture

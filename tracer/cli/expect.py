@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import sys
 import tomllib
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,9 +78,10 @@ def expect(  # noqa: PLR0917 (click calls it by names)
     with opened(file) as stream:
         reader = TraceReader(stream, "standard input" if file == "-" else file)
         if learn:
+            from tracer.export.output import write_output
             from tracer.learn import learned
 
-            _write(spec, learned(told(reader, stream)).encode(), force=force)
+            write_output(spec, [learned(told(reader, stream)).encode()], force=force)
             say(f"{printable(spec)} written: look at it before you trust it")
             return 0
         from tracer.promise import Judge
@@ -101,8 +101,10 @@ def expect(  # noqa: PLR0917 (click calls it by names)
         sys.stdout.write("".join(f"{line}\n" for line in annotations(verdicts)))
     if report_file is not None:
         from tracer.export.junit import junit
+        from tracer.export.output import write_output
 
-        _write(report_file, junit(verdicts, os.path.basename(file), in_words), force=force)  # noqa: PTH119 (- is no path)
+        name = os.path.basename(file)  # noqa: PTH119 (- is no path)
+        write_output(report_file, [junit(verdicts, name, in_words)], force=force)
     summary = reader.summary
     if summary is not None and summary.lost_total:
         say(f"this trace has lost {summary.lost_total}: what was not seen may have been otherwise")
@@ -133,12 +135,3 @@ def _addresses(topology: Topology | None) -> dict[str, frozenset[str]]:
     for device, address in () if topology is None else topology.addresses:
         found.setdefault(device.netns.name, set()).add(address.split("/")[0])
     return {name: frozenset(addresses) for name, addresses in found.items()}
-
-
-def _write(path: str, data: bytes, *, force: bool) -> None:
-    from tracer.export.output import open_output
-
-    with closing(open_output(path, force=force)) as stream:
-        left = memoryview(data)
-        while left:
-            left = left[stream.write(left) :]

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which journeys were asked for: by names of namespaces and devices, or by a trace's filter."""
+"""Which journeys are asked for by names of namespaces, containers and devices."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -13,7 +12,7 @@ from tracer.errors import TopologyError
 from tracer.text import printable
 
 if TYPE_CHECKING:
-    from tracer.model import Journey, Topology
+    from tracer.model import Topology
     from tracer.selection import Namespaces, Selection
     from tracer.topology.names import Names
 
@@ -31,16 +30,21 @@ _HELP = {
 class Typed(NamedTuple):
     """The names behind each of the options."""
 
-    netns: tuple[str, ...]
-    container: tuple[str, ...]
-    origin: tuple[str, ...]
-    device: tuple[str, ...]
-    target: tuple[str, ...]
+    netns: tuple[str, ...] = ()
+    container: tuple[str, ...] = ()
+    origin: tuple[str, ...] = ()
+    device: tuple[str, ...] = ()
+    target: tuple[str, ...] = ()
 
 
-def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options; its parameters are the fields of ``Typed``."""
+def selecting(command: Callable[..., Any], but: str | None = None) -> Callable[..., Any]:
+    """Give a command the options; its parameters are the fields of ``Typed``.
+
+    ``but``: an option that means something else there.
+    """
     for (option, text), name in reversed([*zip(_HELP.items(), Typed._fields, strict=True)]):
+        if option == but:
+            continue
         more = " May be given again: any of them." if option == "--netns" else ""
         command = click.option(option, name, multiple=True, metavar="NAME", help=text + more)(
             command
@@ -66,7 +70,7 @@ def on_this_host(typed: Typed, names: Names, topology: Topology) -> Selection | 
         container=all_of(typed.container, names.container),
         origin=all_of(typed.origin, names.find),
         target=target,
-        addresses=_addresses(topology, target),
+        addresses=addresses_of(topology, target),
         devices=_devices(typed.device, topology),
     )
 
@@ -88,98 +92,8 @@ def _devices(typed: Iterable[str], topology: Topology) -> frozenset[str]:
     return names
 
 
-class InATrace:
-    """What the names mean in a trace: its own namespaces have these names or inode numbers."""
-
-    def __init__(self, typed: Typed, topology: Topology | None) -> None:
-        from tracer.selection import Selection
-
-        self._typed = typed
-        target = _named(typed.target)
-        self._selection = Selection(
-            netns=_named(typed.netns),
-            container=_named(typed.container),
-            origin=_named(typed.origin),
-            target=target,
-            addresses=_addresses(topology, target),
-            devices=frozenset(map(printable, typed.device)),
-        )
-        own = () if topology is None else topology.own
-        self._met = {device.netns for device in own}
-        self._met_devices = set(own)
-
-    @property
-    def wants(self) -> Callable[[Journey], bool]:
-        """What says of a journey whether it is wanted."""
-        return self._selection
-
-    def chosen(self, journeys: Iterable[Journey]) -> Iterator[Journey]:
-        """Give those that are wanted."""
-        from tracer.selection import met
-
-        for journey in journeys:
-            self._met.update(met(journey))
-            if self._typed.device:
-                self._met_devices.update(h.device for h in journey.hops if h.device is not None)
-            if self._selection(journey):
-                yield journey
-
-    def check(self, file: str) -> None:
-        """Raise TopologyError for a name that no namespace had in the journeys so far."""
-        typed = self._typed
-        self._check_devices(file)
-        for name in (*typed.netns, *typed.container, *typed.origin, *typed.target):
-            wanted = _named([name])
-            if not any(netns in wanted for netns in self._met):
-                from tracer.topology.names import few
-
-                called = sorted({netns.name for netns in self._met})
-                raise TopologyError(
-                    f"no namespace of this trace is called {printable(name)}{few(called)}",
-                    hint=f"skbtrace show --netns {shlex.quote(called[0])} "
-                    f"{printable(shlex.quote(file))}"
-                    if called
-                    else None,
-                )
-
-    def _check_devices(self, file: str) -> None:
-        from tracer.selection import called
-
-        unknown = self._selection.devices.difference(*map(called, self._met_devices))
-        if unknown:
-            from tracer.topology.names import few
-
-            every = sorted(d.place for d in self._met_devices)
-            name = printable(shlex.quote(file))
-            raise TopologyError(
-                f"no device of this trace is called {min(unknown)}{few(every)}",
-                hint=f"skbtrace show --device {shlex.quote(every[0])} {name}" if every else None,
-            )
-
-
-class Filtered:
-    """What a filter accepts of a trace's journeys. Raises what ``filter_of`` raises."""
-
-    def __init__(self, words: Sequence[str]) -> None:
-        from tracer.filter import filter_of
-
-        self._filter = filter_of(words)
-        self.unknown: set[str] = set()
-        """Ids of journeys of which it cannot be told, for the trace does not hold enough."""
-
-    def chosen(self, journeys: Iterable[Journey]) -> Iterator[Journey]:
-        """Give those that it accepts."""
-        from tracer.selection import accepted
-
-        for journey in journeys:
-            verdict = accepted(self._filter, journey)
-            if verdict:
-                yield journey
-            elif verdict is None:
-                self.unknown.add(journey.id)
-
-
-def _named(typed: Iterable[str]) -> Namespaces:
+def named(typed: Iterable[str]) -> Namespaces:
+    """Return the namespaces that are called so, or have these inode numbers."""
     from tracer.selection import Namespaces
 
     numbers = {name.removeprefix("ns:") for name in typed}
@@ -189,6 +103,7 @@ def _named(typed: Iterable[str]) -> Namespaces:
     )
 
 
-def _addresses(topology: Topology | None, target: Namespaces) -> frozenset[str]:
+def addresses_of(topology: Topology | None, target: Namespaces) -> frozenset[str]:
+    """Return the IP addresses of some namespaces."""
     given = () if topology is None else topology.addresses
     return frozenset(a.split("/")[0] for device, a in given if device.netns in target)

@@ -8,18 +8,18 @@ from collections import Counter
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from tracer.cli import options, say
+from tracer.cli import options
+from tracer.cli.pick import Pick, Picked, picking
 from tracer.cli.screen import has_a_screen
-from tracer.cli.select import Filtered, InATrace, Typed, selecting
 from tracer.errors import TraceFileError
 from tracer.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from tracer.model import Capture, Journey
@@ -36,18 +36,16 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("file")
-@click.argument("words", metavar="[FILTER...]", nargs=-1)
-@selecting
+@picking
 @click.option("--no-ui", is_flag=True, help="Print one block per journey (no full screen).")
 @options.color
 @options.ascii_only
 def show(
     file: str,
-    words: tuple[str, ...],
     no_ui: bool,
     color: str,
     ascii_only: bool,
-    **typed: tuple[str, ...],
+    **typed: Any,
 ) -> None:
     """Look at the journeys in trace FILE; - is standard input.
 
@@ -61,9 +59,9 @@ def show(
 
     What the trace says of itself (kernel, probes, losses) goes to standard error.
     """
-    names = Typed(**typed)
+    pick = Pick(**typed)
     if not no_ui and has_a_screen(keyboard=file != "-"):
-        _on_screen(file, names, words, color, ascii_only=ascii_only)
+        _on_screen(file, pick, color, ascii_only=ascii_only)
         return
     from tracer.export.trace_reader import TraceReader
     from tracer.topology.names import path_of
@@ -89,14 +87,8 @@ def show(
             path_of=path_of,
         )
         view.begin(reader.capture)
-        wanted = InATrace(names, reader.capture.topology) if any(names) else None
-        filtered = Filtered(words) if words else None
+        picked = Picked(pick, reader.capture)
         outcomes: Counter[str] = Counter()
-
-        def chosen(journeys: Iterable[Journey]) -> Iterable[Journey]:
-            kept = journeys if wanted is None else wanted.chosen(journeys)
-            return kept if filtered is None else filtered.chosen(kept)
-
         changes = 0
 
         def tell_changes() -> None:
@@ -106,55 +98,39 @@ def show(
             changes = len(reader.changes)
 
         if file != "-" and stream.seekable():
-            for family in families(lambda: chosen(read_again())):
+            for family in families(lambda: picked.chosen(read_again())):
                 tell_changes()
                 view.family(family)
                 outcomes.update([journey.outcome for _, journey in family])
         else:
-            for journey in chosen(reader):  # one by one: the other end may still be tracing
+            for journey in picked.chosen(reader):  # one by one: the other end may still be tracing
                 tell_changes()
                 view.journeys((journey,))
                 outcomes[journey.outcome] += 1
-        if wanted is not None:
-            wanted.check(file)
+        picked.check(file)
         summary = reader.summary
         if summary is not None:
-            if wanted is not None or filtered is not None:
+            if pick:
                 count = outcomes.total()
                 left = summary.journeys - count + summary.unselected
                 summary = replace(summary, journeys=count, outcomes=outcomes, unselected=left)
             view.end(summary)
             write_lines(sys.stderr, closing(reader.capture, summary), color=on_stderr)
-        if filtered is not None and filtered.unknown:
-            say(
-                f"{len(filtered.unknown)} of those not selected depend on what a trace does not "
-                "keep: what the headers carry"
-            )
 
 
-def _on_screen(
-    file: str, names: Typed, words: tuple[str, ...], color: str, *, ascii_only: bool
-) -> None:
+def _on_screen(file: str, pick: Pick, color: str, *, ascii_only: bool) -> None:
     from tracer.cli.screen import show_file, show_stream
-    from tracer.filter import filter_of
-    from tracer.selection import accepting
-
-    accepts = accepting(filter_of(words)) if words else None
 
     def always(capture: Capture) -> Callable[[Journey], bool] | None:
-        wants = InATrace(names, capture.topology).wants if any(names) else None
-        if wants is None or accepts is None:
-            return wants or accepts
-        return lambda journey: wants(journey) and accepts(journey)
+        return Picked(pick, capture) if pick else None
 
     with opened(file) as stream:
         if stream.seekable():
             show_file(stream, file, color=color, ascii_only=ascii_only, always=always)
         else:
             name = "standard input" if file == "-" else file
-            chosen = any(names) or bool(words)
             show_stream(
-                stream, name, color=color, ascii_only=ascii_only, always=always, chosen=chosen
+                stream, name, color=color, ascii_only=ascii_only, always=always, chosen=bool(pick)
             )
 
 

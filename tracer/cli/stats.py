@@ -8,12 +8,12 @@ import os
 import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from tracer.cli import options
-from tracer.cli.select import Filtered, InATrace, Typed, selecting
+from tracer.cli.pick import Pick, Picked, picking
 from tracer.cli.show import opened
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ _BY = ("flow", "path", "outcome", "netns", "cpu")
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("file")
-@click.argument("words", metavar="[FILTER...]", nargs=-1)
 @click.option(
     "--by", type=click.Choice(_BY), default="flow", show_default=True, help="Group journeys by it."
 )
@@ -49,18 +48,17 @@ _BY = ("flow", "path", "outcome", "netns", "cpu")
     help="Rows of each table.",
 )
 @click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
-@selecting
+@picking
 @options.color
 @options.ascii_only
 def stats(  # noqa: PLR0917 (click calls it by names)
     file: str,
-    words: tuple[str, ...],
     by: str,
     top: int,
     as_json: bool,
     color: str,
     ascii_only: bool,
-    **typed: tuple[str, ...],
+    **typed: Any,
 ) -> None:
     """Tell where the time of the journeys in trace FILE goes; - is standard input.
 
@@ -76,23 +74,18 @@ def stats(  # noqa: PLR0917 (click calls it by names)
     from tracer.view.look import Look, names_of, styles_of
     from tracer.view.statistics import report
 
-    names = Typed(**typed)
+    pick = Pick(**typed)
     statistics = Statistics(By(by))
     failure: TraceFileError | None = None
     with opened(file) as stream:
         reader = TraceReader(stream, "standard input" if file == "-" else file)
-        journeys: Iterable[Journey] = told(reader, stream)
-        wanted = InATrace(names, reader.capture.topology) if any(names) else None
-        if wanted is not None:
-            journeys = wanted.chosen(journeys)
-        if words:
-            journeys = Filtered(words).chosen(journeys)
+        picked = Picked(pick, reader.capture)
         try:
-            statistics.add_all(journeys)
+            statistics.add_all(told(picked.chosen(reader), stream))
         except TraceFileError as error:  # what came before it is good
             failure = error
-        if wanted is not None:
-            wanted.check(file)
+        if failure is None:
+            picked.check(file)
     topology = reader.capture.topology
     if as_json:
         json.dump(members(statistics, reader.capture, reader.summary), sys.stdout)

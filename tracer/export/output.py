@@ -20,7 +20,7 @@ import io
 import os
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -55,7 +55,13 @@ class OutputFile(io.FileIO):
 
     def close(self) -> None:
         """Close; take an empty new file away."""
-        if not self.closed and self._created and self._untouched:
+        if self._untouched:
+            self.discard()
+        super().close()
+
+    def discard(self) -> None:
+        """Close; take a new file away, whatever is in it."""
+        if not self.closed and self._created:
             with contextlib.suppress(OSError):
                 if os.path.samestat(self._path.lstat(), os.fstat(self.fileno())):
                     self._path.unlink()
@@ -78,6 +84,24 @@ def open_output(
     except (OSError, ValueError) as error:
         raise _refusal(path, error, user) from error
     return OutputFile(fd, path, created=created)
+
+
+def write_output(path: str, pieces: Iterable[bytes], *, force: bool = False) -> None:
+    """Write all of a file. Raises TraceFileError; if anything goes wrong, no new file is left."""
+    stream = open_output(path, force=force)
+    try:
+        for piece in pieces:
+            left = memoryview(piece)
+            while left:
+                left = left[stream.write(left) :]
+    except BaseException as error:
+        if isinstance(stream, OutputFile):
+            stream.discard()
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            why = error.strerror or str(error)
+            raise TraceFileError(f"cannot write {printable(path)}: {why}") from error
+        raise
+    stream.close()
 
 
 def _open(path: str, force: bool) -> tuple[int, bool]:

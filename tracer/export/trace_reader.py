@@ -9,7 +9,7 @@ does not know are passed over. This module must not know who wants the journeys.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import NamedTuple, NoReturn, Protocol, TypeVar
 
 from tracer.errors import TraceFileError
@@ -133,8 +133,17 @@ class TraceReader:
 
     def __iter__(self) -> Iterator[Journey]:
         """Give the journeys in the order in which they ended."""
+        return self.journeys()
+
+    def journeys(self, ids: Container[str] | None = None) -> Iterator[Journey]:
+        """Give the journeys, of these ids only: the others are looked at, not read."""
+        lines = self._lines
         for line in self.lines():
-            yield self._later.filled(self._lines.journey(line))
+            if ids is not None:
+                seen = lines.glance(line)
+                if seen is not None and seen.id not in ids:
+                    continue
+            yield self._later.filled(lines.journey(line))
 
     def lines(self) -> Iterator[bytes]:
         """Give the lines of the journeys instead, unread; all other lines are read."""
