@@ -35,7 +35,8 @@ from tests.kernel.host import (
     snapshot,
     snmp,
 )
-from tracer.cli.trace import Options, _found, trace
+from tracer.cli.found import find
+from tracer.cli.trace import Options, trace
 from tracer.errors import PrerequisiteError, TopologyError
 from tracer.model import Device, Rewrite, Topology
 from tracer.topology import netns, record, rules
@@ -654,7 +655,7 @@ def test_what_topology_does(stands: bool, capsys: pytest.CaptureFixture[str]) ->
     with trace.make_context("skbtrace", ["--topology", "veth", "-c", "1"]) as context:
         asked = Options(**context.params)
     with ExitStack() as stack:
-        topology, names, lab, _ = _found(stack, asked, "veth")
+        topology, names, lab, _ = find(stack, "veth", asked.notice)
         assert status(VETH).state is State.STANDING
         assert topology == replace(discover_lab(VETH, names), built=not stands)
         assert lab == (None if stands else VETH)

@@ -3,45 +3,30 @@
 
 from __future__ import annotations
 
-import gc
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tracer import __version__
 from tracer.cli import Commands, options, say
+from tracer.cli.capture import Notices, Run
 from tracer.cli.choose import choosing, wanted_of
+from tracer.cli.found import find
 from tracer.cli.limit import limiting
 from tracer.cli.screen import has_a_screen
-from tracer.cli.select import Typed, on_this_host, selecting
-from tracer.errors import TopologyError, UsageError
+from tracer.cli.select import Typed, selecting
+from tracer.errors import UsageError
 from tracer.text import printable
 from tracer.topology.spec import LABS
 
 if TYPE_CHECKING:
     from tracer.asked import Asked
-    from tracer.cli.load import Load
-    from tracer.cli.signals import Signals
-    from tracer.filter import Filter
-    from tracer.model import (
-        Capture,
-        Health,
-        Journey,
-        Layer,
-        Sampling,
-        Summary,
-        Topology,
-        TopologyChange,
-    )
-    from tracer.session import Session
+    from tracer.model import Layer
     from tracer.sink import Sink
-    from tracer.topology.names import Names
-    from tracer.topology.spec import Lab
-    from tracer.topology.watch import Watch
 
 _EXAMPLES = """\b
 Examples:
@@ -195,9 +180,9 @@ def _trace(typed: Options, words: list[str], command: list[str]) -> int:
     require()
     with ExitStack() as stack, ending_signals() as signals:
         writers = _writers(stack, typed)
-        found = _found(stack, typed, typed.topology)
+        found = find(stack, typed.topology, typed.notice)
         load = Load(command, found.built, to_stdout=typed.to_stdout)
-        run = _Run(typed, asked, found, load)
+        run = Run(typed, asked, found, load)
         # COMMAND has the terminal for itself: two programs cannot share a screen.
         on_screen = not (typed.no_ui or typed.to_stdout or typed.quiet or command)
         if on_screen and has_a_screen():
@@ -247,245 +232,5 @@ def _views(typed: Options) -> list[Sink]:
     if not typed.to_stdout:
         colored = options.is_colored(typed.color, sys.stdout)
         views.append(LineView(sys.stdout, color=colored, ascii=typed.ascii_only, path_of=path_of))
-    views.append(_Notices(color=options.is_colored(typed.color, sys.stderr)))
+    views.append(Notices(color=options.is_colored(typed.color, sys.stderr)))
     return views
-
-
-class _Found(NamedTuple):
-    """What is traced."""
-
-    topology: Topology
-    names: Names
-    built: Lab | None
-    """The lab, if it was built for this capture."""
-    look: Callable[[], Topology]
-    """Finds it as it is now."""
-
-
-def _found(stack: ExitStack, typed: Options, name: str) -> _Found:
-    from tracer.topology import discover
-    from tracer.topology.build import standing
-    from tracer.topology.names import Names
-
-    names = Names()
-    if name == discover.AUTO:
-        typed.notice("tracing every device of this host")
-        return _Found(discover.everything(names), names, None, lambda: discover.everything(Names()))
-    lab = discover.lab_called(name)
-    if lab is not None:
-        built = stack.enter_context(standing(lab))
-        if built:
-            where = f"no {name} on this host: the lab {name}" if lab.on_host else f"the lab {name}"
-            typed.notice(f"{where} is built, and taken down at the end")
-        elif not lab.on_host:
-            typed.notice(f"found the lab {name}")
-        if built or not lab.on_host:
-            whole = replace(discover.discover_lab(lab, names), built=built)
-
-            def look() -> Topology:
-                try:
-                    return replace(discover.discover_lab(lab, Names()), built=built)
-                except TopologyError:  # somebody has taken a part of it away
-                    if not lab.on_host:
-                        return whole
-                    return replace(discover.discover(name, Names()), built=built)
-
-            return _Found(whole, names, lab if built else None, look)
-    topology = discover.discover(name, names)
-    ports = len(topology.ports)
-    typed.notice(f"found {topology.name}: {ports} port{'' if ports == 1 else 's'}")
-    return _Found(topology, names, None, lambda: discover.discover(name, Names()))
-
-
-def _watch(found: _Found) -> Watch:
-    from tracer.topology.discover import root
-    from tracer.topology.engines import listen
-    from tracer.topology.watch import Watch
-
-    path = root(found.topology, found.names)
-    return Watch(found.topology, found.look, path=path, others=listen())
-
-
-class _Notices:
-    """A sink that says on standard error what changes: the topology, how much is followed."""
-
-    def __init__(self, *, color: bool) -> None:
-        self._color = color
-        self._topology: Topology | None = None
-
-    def begin(self, capture: Capture) -> None:
-        self._topology = capture.topology
-
-    def topology(self, change: TopologyChange) -> None:
-        from tracer.view.capture import changed
-        from tracer.view.line_view import write_lines
-
-        if self._topology is not None:
-            write_lines(sys.stderr, changed(self._topology, change.topology), color=self._color)
-        self._topology = change.topology
-
-    def sampling(self, now: Sampling) -> None:
-        from tracer.view.capture import sampling
-        from tracer.view.line_view import write_lines
-
-        write_lines(sys.stderr, [sampling(now)], color=self._color)
-
-    def journeys(self, batch: Sequence[Journey]) -> None:
-        pass
-
-    def end(self, summary: Summary) -> None:
-        pass
-
-
-class _Run:
-    """A capture from attaching to its last word, as lines or on the screen."""
-
-    def __init__(self, typed: Options, asked: Asked, found: _Found, load: Load) -> None:
-        self._typed = typed
-        self._asked = asked
-        self._found = found
-        self._load = load
-        self._selection = on_this_host(typed.ends, found.names, found.topology)
-        self._chosen = dict(typed.chosen)
-        self._session: Session | None = None
-        self._capture: Capture | None = None
-        self._next: tuple[Filter | None, str] | None = None
-        """The filter that is to be handed to the kernel, and its words."""
-        self._ended: list[tuple[Capture, Summary]] = []
-
-    def as_lines(self, sinks: list[Sink], signals: Signals) -> None:
-        """Trace; journeys go to the sinks, all else that is to be said to standard error."""
-        from tracer.view.capture import opening
-        from tracer.view.line_view import write_lines
-
-        typed = self._typed
-        colored = options.is_colored(typed.color, sys.stderr)
-
-        def ready(capture: Capture) -> None:
-            if not typed.quiet:
-                write_lines(sys.stderr, opening(capture), color=colored)
-            if typed.verbose:
-                for place in capture.probes:
-                    say(f"{place.function}: {place.symbol or place.why_missing}")
-
-        def waiting(records: int) -> None:
-            typed.notice(f"{records} journeys wait to be read; Ctrl-C leaves them, and counts them")
-
-        typed.notice("compiling and attaching the probes")
-        with self._load, signals.call(self.stop):
-            self._trace(sinks, ready=ready, waiting=waiting)
-        self._say_the_end()
-
-    def on_screen(self, sinks: list[Sink], signals: Signals) -> None:
-        """Trace; what there is to be seen is on the whole screen until that is left."""
-        from tracer.cli.screen import Feeding, look_at
-        from tracer.journal import Journal
-
-        typed = self._typed
-        journal = Journal()
-
-        def health(now: Health) -> None:
-            journal.health = now
-
-        def feed() -> None:
-            self._trace([*sinks, journal], health=health)
-            while self._next is not None:
-                accepts, words = self._next
-                self._next = None
-                self._asked = replace(self._asked, filter=accepts)
-                self._chosen = {**self._chosen, "filter": printable(words)}
-                self._trace([*sinks, journal], health=health)
-
-        def to_kernel(words: str) -> str:
-            if sinks:
-                raise UsageError("not while a trace is written: it is of one filter")
-            return self._hand_over(words)
-
-        feeding = Feeding(feed, self.stop, lambda: journal.capture, to_kernel)
-        try:
-            with self._load:
-                look_at(
-                    self._found.topology.name,
-                    journal,
-                    feeding,
-                    live=True,
-                    color=typed.color,
-                    ascii_only=typed.ascii_only,
-                    signals=signals,
-                )
-        finally:
-            self._say_the_end()
-
-    def stop(self) -> None:
-        """End it; see ``Session.stop``."""
-        if self._session is not None:
-            self._session.stop()
-
-    def _trace(
-        self,
-        sinks: list[Sink],
-        *,
-        ready: Callable[[Capture], None] = lambda _: None,
-        waiting: Callable[[int], None] = lambda _: None,
-        health: Callable[[Health], None] | None = None,
-    ) -> None:
-        from tracer.kernel.source import KernelSource
-        from tracer.session import Session
-        from tracer.sink import Tee
-        from tracer.topology.discover import scope
-
-        typed, found, asked, load = self._typed, self._found, self._asked, self._load
-        watch = _watch(found)
-        session = Session(
-            KernelSource(scope(found.topology), asked),
-            found.names,
-            Tee(*sinks),
-            found.topology,
-            watch=watch,
-            selects=self._selection,
-            limits=asked.limits,
-            trigger=asked.trigger,
-            typed=self._chosen,
-            ids=f"{len(self._ended) + 1}-" if self._ended else "",
-        )
-        # What is made per packet holds no cycles; looking for some costs more than making journeys.
-        gc.freeze()
-        gc.set_threshold(100_000, 50, 50)
-
-        def all_attached(capture: Capture) -> None:
-            self._capture = capture
-            ready(capture)
-            if not load.started:
-                load.start()
-
-        self._session = session
-        with watch:
-            summary = session.run(
-                ready=all_attached,
-                waiting=waiting,
-                health=health,
-                go_on=load.go_on,
-                most=typed.count,
-                seconds=typed.seconds,
-            )
-        if self._capture is not None:
-            self._ended.append((self._capture, summary))
-
-    def _hand_over(self, words: str) -> str:
-        """Have the capture begin again with that filter."""
-        from tracer.filter import filter_of
-
-        self._next = (filter_of(words.split()) if words else None, words)
-        self.stop()
-        return (
-            "the kernel is given the filter ..." if words else "the kernel's filter is taken away"
-        )
-
-    def _say_the_end(self) -> None:
-        from tracer.view.capture import closing
-        from tracer.view.line_view import write_lines
-
-        if not self._typed.quiet:
-            colored = options.is_colored(self._typed.color, sys.stderr)
-            for capture, summary in self._ended:
-                write_lines(sys.stderr, closing(capture, summary), color=colored)
