@@ -38,7 +38,7 @@ The house, in the order in which a packet's story flows through it::
     wanted               what a packet must be like besides its bytes
     sudo                 who typed sudo: as whom files are written and COMMAND runs
     session              the one place where the above are put together
-    cli/                 commands, one file each
+    cli/                 commands, one file each, and what several of them do
 
 Imports go one way, checked by import-linter: cli > session > view | export | kernel | topology >
 sink > journal > difference | learn | promise_file > asked | promise | statistics > tally >

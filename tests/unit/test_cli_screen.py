@@ -17,7 +17,7 @@ import pytest
 from tests.terminal import Terminal
 from tests.unit.journeys import CAPTURE, DROPPED, REPLY
 from tests.unit.screens import journeys
-from tracer.cli.screen import Incoming
+from tracer.export.incoming import Incoming
 from tracer.export.trace_reader import TraceReader
 from tracer.export.trace_writer import TraceWriter
 from tracer.model import Outcome, Summary

@@ -1,46 +1,31 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The full-screen view over a thread that fills it: a capture, a trace file, a trace coming in.
+"""The full-screen view on this terminal, over a thread that fills it.
 
 The view has the main thread, what it looks at is filled by another one. When the view is left, for
-whatever reason, that one is told to end, and is waited for.
+whatever reason, that one is told to end, and is waited for. It must not know what fills it.
 """
 
 from __future__ import annotations
 
 import os
-import select
 import sys
-import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from tracer.cli import options
-from tracer.cli.signals import Signals, ending_signals
-from tracer.errors import SkbtraceError, TraceFileError, UsageError
+from tracer.errors import SkbtraceError
 
 if TYPE_CHECKING:
-    from tracer.model import Capture, Journey
+    from tracer.cli.feeding import Feeding
+    from tracer.cli.signals import Signals
     from tracer.view.screen.browser import Accepts
     from tracer.view.screen.panes import Watched
 
-    Choosing = Callable[[Capture], Accepts | None]
-    """What says of a trace with that header which of its journeys are shown."""
-
 _SWITCH_S = 0.001
 """So long a thread may compute while another one waits for its turn: keys shall not wait."""
-_PATIENCE_S = 0.2
-"""How long it is waited for a line before it is asked whether to go on."""
-_CHUNK = 1 << 20
-_BATCH = 512
-"""Lines that are handed over together at most."""
 _SAID_MOST = 65536
 """Bytes of what was said on standard error that are shown when the view is left."""
-_TRIES = 1000
-"""Names that are tried for a file."""
 
 
 def has_a_screen(*, keyboard: bool = True) -> bool:
@@ -59,105 +44,6 @@ def has_a_screen(*, keyboard: bool = True) -> bool:
     except OSError:
         return False
     return True
-
-
-class Feeding:
-    """A thread that fills what is looked at: the deeds of the view."""
-
-    def __init__(
-        self,
-        feed: Callable[[], None],
-        stop: Callable[[], None],
-        capture: Callable[[], Capture | None],
-        to_kernel: Callable[[str], str] | None = None,
-    ) -> None:
-        self._capture = capture
-        self._stop = stop
-        self._to_kernel = to_kernel
-        self.error: BaseException | None = None
-        """What ended it, if it did not end by itself."""
-        self.failure: SkbtraceError | None = None
-        """What went wrong, although what there is can be looked at."""
-
-        def run() -> None:
-            try:
-                feed()
-            except BaseException as error:  # the main thread raises it again
-                self.error = error
-
-        self._thread = threading.Thread(target=run, name="feed", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """See Deeds."""
-        self._stop()
-
-    def wait(self) -> None:
-        """Return when it has ended; raise what ended it."""
-        self._thread.join()
-        wrong = self.error or self.failure
-        if wrong is not None:
-            raise wrong
-
-    @property
-    def said(self) -> str:
-        """See Deeds."""
-        wrong = self.error or self.failure
-        if wrong is None:
-            return ""
-        return wrong.message if isinstance(wrong, SkbtraceError) else str(wrong)
-
-    @property
-    def running(self) -> bool:
-        """See Deeds."""
-        return self._thread.is_alive()
-
-    def save(self, journeys: Sequence[Journey], name: str) -> str:
-        """See Deeds. Never over a file that is there: then another name is taken."""
-        capture = self._capture()
-        if capture is None:
-            raise TraceFileError("there is nothing to write yet")
-        return save(capture, journeys, name)
-
-    def to_kernel(self, words: str) -> str:
-        """See Deeds."""
-        if self._to_kernel is None:
-            raise UsageError("this is a trace: there is no kernel to hand the filter to")
-        return self._to_kernel(words)
-
-
-def save(capture: Capture, journeys: Sequence[Journey], name: str) -> str:
-    """Write journeys as a trace into the current directory; return the file's name."""
-    from tracer.export.output import open_output
-    from tracer.export.trace_writer import TraceWriter
-    from tracer.model import Summary
-
-    path = _free(name)
-    with closing(open_output(path)) as stream:
-        writer = TraceWriter(stream, path)
-        writer.begin(capture)
-        writer.journeys(journeys)
-        writer.end(
-            Summary(
-                journeys=len(journeys),
-                hops=sum(len(journey.hops) for journey in journeys),
-                outcomes=dict(Counter(journey.outcome.value for journey in journeys)),
-            )
-        )
-    return path
-
-
-def _free(name: str) -> str:
-    """Return the name, or one like it that no file has."""
-    stem, dot, ending = name.rpartition(".")
-    for number in range(1, _TRIES):
-        path = name if number == 1 else f"{stem}-{number}{dot}{ending}"
-        if not os.path.lexists(path):
-            return path
-    raise TraceFileError(f"there are {_TRIES} files like {name} already")
 
 
 def look_at(
@@ -219,144 +105,8 @@ def _screen_of_its_own() -> Iterator[None]:
             os.close(terminal)
 
 
-# --- over a trace ---------------------------------------------------------------------------------
-
-
-def show_file(
-    stream: BinaryIO, name: str, *, color: str, ascii_only: bool, always: Choosing
-) -> None:
-    """Look at a trace file. Raises TraceFileError at the end if it is not whole."""
-    from tracer.export.trace_index import TraceIndex
-
-    index = TraceIndex(stream, name)
-    over = threading.Event()
-
-    def feed() -> None:
-        try:
-            index.scan(lambda: not over.is_set())
-        except TraceFileError as error:
-            feeding.failure = error
-        index.count(lambda: not over.is_set())
-
-    feeding = Feeding(feed, over.set, lambda: index.capture)
-    with ending_signals() as signals:
-        look_at(
-            Path(name).name,
-            index,
-            feeding,
-            live=False,
-            color=color,
-            ascii_only=ascii_only,
-            always=always(index.header),
-            signals=signals,
-        )
-
-
-def show_stream(
-    stream: BinaryIO, name: str, *, color: str, ascii_only: bool, always: Choosing, chosen: bool
-) -> None:
-    """Look at a trace while it comes in. Raises as ``show_file``.
-
-    ``chosen``: whether ``always`` leaves out any journey.
-    """
-    from tracer.export.trace_reader import Lines, TraceReader
-    from tracer.journal import Journal
-
-    over = threading.Event()
-    incoming = Incoming(os.dup(stream.fileno()), over)
-    lines = Lines(name)
-    journal = Journal(lines.journey)
-
-    @cache
-    def choosing() -> Accepts | None:
-        return None if journal.capture is None else always(journal.capture)
-
-    def wanted(journey: Journey) -> bool:
-        accepts = choosing()
-        return accepts is None or accepts(journey)
-
-    def take(reader: TraceReader, batch: list[bytes]) -> None:
-        journal.lines([(*g, line) for line in batch if (g := lines.glance(line)) is not None])
-        for change in reader.changes[-1:]:
-            journal.topology(change)
-        for sampling in reader.samplings[-1:]:
-            journal.sampling(sampling)
-
-    def feed() -> None:
-        try:
-            reader = TraceReader(incoming, name)
-        except TraceFileError:
-            if over.is_set():
-                return
-            raise
-        journal.begin(reader.capture)
-        batch: list[bytes] = []
-        try:
-            for line in reader.lines():
-                batch.append(line)
-                if len(batch) == _BATCH or not incoming.more:
-                    take(reader, batch)
-                    batch.clear()
-        except TraceFileError as error:
-            if not over.is_set():
-                feeding.failure = error
-        take(reader, batch)
-        if reader.summary is not None:
-            journal.end(reader.summary)
-
-    feeding = Feeding(feed, over.set, lambda: journal.capture)
-    with _keyboard(), ending_signals() as signals:
-        look_at(
-            "",
-            journal,
-            feeding,
-            live=True,
-            color=color,
-            ascii_only=ascii_only,
-            always=wanted if chosen else None,
-            signals=signals,
-        )
-
-
-class Incoming:
-    """Lines from a file descriptor, of which it can be told whether one waits."""
-
-    def __init__(self, fd: int, over: threading.Event) -> None:
-        self._fd = fd
-        self._over = over
-        self._lines: deque[bytes] = deque()
-        self._rest = b""
-        self._ended = False
-
-    @property
-    def more(self) -> bool:
-        """Whether a line is there already."""
-        return bool(self._lines)
-
-    def readline(self, limit: int = -1, /) -> bytes:
-        """Return a line, or ``limit`` bytes of one that is longer; empty at the end, or if over."""
-        while not self._lines and not self._ended:
-            if limit >= 0 and len(self._rest) >= limit:
-                break
-            if self._over.is_set():
-                return b""
-            if select.select([self._fd], [], [], _PATIENCE_S)[0]:
-                data = os.read(self._fd, _CHUNK)
-                self._ended = not data
-                whole, newline, rest = data.rpartition(b"\n")
-                if newline:
-                    self._lines.extend(line + b"\n" for line in (self._rest + whole).split(b"\n"))
-                    self._rest = rest
-                else:
-                    self._rest += data
-        if self._lines:
-            return self._lines.popleft()
-        line, self._rest = self._rest, b""
-        return line
-
-
 @contextmanager
-def _keyboard() -> Iterator[None]:
+def keyboard() -> Iterator[None]:
     """Have keys come from the terminal where standard input is the trace."""
     if os.isatty(0):
         yield

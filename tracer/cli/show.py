@@ -119,7 +119,7 @@ def show(
 
 
 def _on_screen(file: str, pick: Pick, color: str, *, ascii_only: bool) -> None:
-    from tracer.cli.screen import show_file, show_stream
+    from tracer.cli.show_screen import show_file, show_stream
 
     def always(capture: Capture) -> Callable[[Journey], bool] | None:
         return Picked(pick, capture) if pick else None
