@@ -16,6 +16,7 @@ from tests.unit.screens import NOW, filled, screen, text
 from tracer.journal import Journal
 from tracer.model import Journey
 from tracer.view.line import text_of, width_of
+from tracer.view.screen import pages
 from tracer.view.screen.browser import Browser, Listed, Wanted
 from tracer.view.screen.field import Field
 from tracer.view.screen.keys import KEYS
@@ -78,16 +79,16 @@ def marked(browser: Browser, screen: Screen) -> None:
     for journey_id in (REPLY.id, DROPPED.id):
         assert browser.open(journey_id)
         browser.mark()
-    screen.page = screen.compare_page(*browser.marks)
+    screen.page = pages.compare_page(*browser.marks)
 
 
 def help_page(_browser: Browser, screen: Screen) -> None:
-    screen.page = screen.help_page()
+    screen.page = pages.help_page()
 
 
 def map_page(browser: Browser, screen: Screen) -> None:
     assert browser.open(REPLY.id)
-    screen.page = screen.map_page()
+    screen.page = pages.map_page(screen.look, browser.journey)
 
 
 def map_beside(browser: Browser, screen: Screen) -> None:
@@ -96,7 +97,7 @@ def map_beside(browser: Browser, screen: Screen) -> None:
 
 
 def function_page(_browser: Browser, screen: Screen) -> None:
-    screen.page = screen.function_page("enqueue_to_backlog")
+    screen.page = pages.function_page("enqueue_to_backlog")
 
 
 STATES: list[Callable[[Browser, Screen], None]] = [
@@ -260,5 +261,5 @@ def test_any_journey_can_be_shown(found: list[Journey], width: int, height: int,
         lines = made.draw(width, height, NOW)
         assert len(lines) == height
         assert all(width_of((*shown.line, *shown.beside)) <= width for shown in lines)
-    made.page = made.compare_page(found[0], found[-1])
+    made.page = pages.compare_page(found[0], found[-1])
     assert all(width_of(shown.line) <= width for shown in made.draw(width, height, NOW))

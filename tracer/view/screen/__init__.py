@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The full-screen view: what is looked at (browser), its panes as lines, the keys, and Textual.
+"""The full-screen view: what is looked at (browser), panes and pages as lines, the keys, Textual.
 
-``browser`` and ``panes`` are pure and know no terminal; only ``app``, ``canvas`` and
-``filter_input`` know Textual.
+Only ``app`` and ``canvas`` know Textual; all else knows no terminal.
 """

@@ -24,11 +24,12 @@ from tracer.tally import DropPlace, FlowKey, Step
 from tracer.view.journey import render
 from tracer.view.line import text_of
 from tracer.view.look import Look, names_of, styles_of
+from tracer.view.screen import pages
 from tracer.view.screen.browser import Accepts, Browser, Listed
 from tracer.view.screen.canvas import Canvas
 from tracer.view.screen.field import Field
 from tracer.view.screen.keys import KEYS
-from tracer.view.screen.panes import Now, Page, Screen, Shown, Watched
+from tracer.view.screen.panes import Now, Screen, Shown, Watched
 
 FRAME_S = 0.1
 """Between two drawings, at least."""
@@ -239,7 +240,7 @@ class Timeline(App[None]):
 
     def action_help(self) -> None:
         """Show the keys."""
-        self._turn_to(self.screen_lines.help_page())
+        self._turn_to(pages.help_page())
 
     def action_move(self, by: int) -> None:
         """Move the choice in the pane that has the keys."""
@@ -282,7 +283,7 @@ class Timeline(App[None]):
                 elif isinstance(key, DropPlace):
                     browser.want(browser.wanted._replace(place=key, flow=None))
                 elif isinstance(key, Step):
-                    self._turn_to(self.screen_lines.function_page(key.function))
+                    self._turn_to(pages.function_page(key.function))
         self._show()
 
     def action_other_pane(self) -> None:
@@ -345,7 +346,7 @@ class Timeline(App[None]):
     def action_map(self) -> None:
         """Show the map: beside the detail where there is room, else instead of it."""
         lines = self.screen_lines
-        page = lines.map_page()
+        page = pages.map_page(lines.look, self.browser.journey)
         if page is None:
             self.say("there is no topology in this trace")
         elif lines.parts(*self.canvas.size).side:
@@ -358,7 +359,7 @@ class Timeline(App[None]):
         """Say what the function of the chosen hop is."""
         journey, hop = self.browser.journey, self.browser.hop
         if journey is not None and hop < len(journey.hops):
-            self._turn_to(self.screen_lines.function_page(journey.hops[hop].function))
+            self._turn_to(pages.function_page(journey.hops[hop].function))
 
     def action_branch(self) -> None:
         """Go to the branch that leaves at the chosen hop (or the first one), or to the parent."""
@@ -390,7 +391,7 @@ class Timeline(App[None]):
         if len(marks) < 2:
             self.say("mark a journey with m, choose another one, then c")
             return
-        self._turn_to(self.screen_lines.compare_page(*marks))
+        self._turn_to(pages.compare_page(*marks))
 
     def action_export(self) -> None:
         """Write the chosen journey and its branches."""
@@ -520,7 +521,7 @@ class Timeline(App[None]):
         self.browser.turn_to(listed)
         self._show()
 
-    def _turn_to(self, page: Page) -> None:
+    def _turn_to(self, page: pages.Page) -> None:
         lines = self.screen_lines
         before = lines.page
         lines.page = None if before is not None and before.title == page.title else page

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The whole screen as lines: status, filter, list, detail, hop, keys.
 
-Pure: what is looked at, a width and a height in, lines out, each with what it is to be lit as. No
-terminal, no clock: what changes with time comes in as numbers.
+A width and a height in, lines out, each with what it is to be lit as. A Screen keeps what the next
+drawing depends on (the open page, how far things are scrolled) and what need not be made again. It
+knows no terminal and no clock: what changes with time comes in as numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
@@ -19,22 +20,20 @@ from tracer.model import (
     Journey,
     Sampling,
     Summary,
-    Topology,
     TopologyChange,
 )
 from tracer.tally import Tally
 from tracer.view import counts as tables
 from tracer.view.capture import LOSSES
-from tracer.view.compare import comparison
-from tracer.view.hop import function_lines, hop_lines
+from tracer.view.hop import hop_lines
 from tracer.view.journey import block
-from tracer.view.line import Line, Span, cells, clip, fill, left, trimmed, width_of, within
+from tracer.view.line import Line, Span, cells, clip, fill, trimmed, width_of, within
 from tracer.view.look import Look
 from tracer.view.row import heading, row, widths
 from tracer.view.screen.browser import Browser, Listed
 from tracer.view.screen.field import Field
 from tracer.view.screen.keys import KEYS
-from tracer.view.topo import drawing
+from tracer.view.screen.pages import Page, map_lines
 
 NARROWEST, LOWEST = 60, 14
 """Cells and lines. On less there is only a word about it."""
@@ -89,14 +88,6 @@ class Watched(Kept, Protocol):
 
     def frozen(self) -> Kept:
         """Return what there is now; it stays as it is."""
-
-
-class Page(NamedTuple):
-    """A text that stands where the detail stands."""
-
-    title: str
-    lines: Callable[[int], list[Line]]
-    """Width in cells → lines."""
 
 
 class Now(NamedTuple):
@@ -509,6 +500,8 @@ class Screen:
 
     def _detail(self, journey: Journey, width: int, height: int) -> list[Shown]:
         browser = self._browser
+        # A branch ends after its parent and is drawn once it is there. Nothing says that one came,
+        # so the block is made anew every 64 journeys: each time would be too dear in a flood.
         key = (journey, width, browser.equal_steps, self.look, self._watched.seen >> 6)
         if key != self._detail_of:
             if self._detail_of[:1] != (journey,):
@@ -542,7 +535,8 @@ class Screen:
 
     def _beside(self, journey: Journey, width: int, height: int) -> list[Line]:
         if self.beside_map and self.look.capture is not None and self.look.capture.topology:
-            return self.map_lines(self.look.capture.topology, journey, width)[:height]
+            topology = self.look.capture.topology
+            return map_lines(topology, journey, width, self.look)[:height]
         return hop_lines(journey, self._browser.hop, width, self.look)[:height]
 
     def _facts(self, journey: Journey, width: int, height: int) -> list[Line]:
@@ -562,7 +556,7 @@ class Screen:
         rule = self.look.signs.rule
         head = f"{rule * 2} {page.title} "
         head += rule * max(width - cells(head), 0)
-        lines = page.lines(width - 4)
+        lines = page.lines(width - 4, self.look)
         self.page_top = min(max(self.page_top, 0), max(len(lines) - height, 0))
         visible = lines[self.page_top : self.page_top + height]
         left_over = len(lines) - self.page_top - height
@@ -571,47 +565,6 @@ class Screen:
         if left_over > 0:
             shown[-1] = Shown(((f"  {left_over + 1} more lines: PgDn", "dim"),))
         return shown
-
-    # --- pages ------------------------------------------------------------------------------------
-
-    def help_page(self) -> Page:
-        """Return what the keys do."""
-
-        def lines(width: int) -> list[Line]:
-            size = max(cells(key.shown) for key in KEYS) + 2
-            found: list[Line] = []
-            for key in KEYS:
-                text = fill(
-                    [(w, "") for w in key.text.split()], max(width - size, 8), "~", indent=0
-                )
-                for number, line in enumerate(text):
-                    first = key.shown if not number else ""
-                    found.append(((left(first, size, "~"), "key"), *line))
-            return found
-
-        return Page("keys", lines)
-
-    def function_page(self, function: str) -> Page:
-        """Return what that function is."""
-        return Page(function, lambda width: function_lines(function, width, self.look))
-
-    def map_page(self) -> Page | None:
-        """Return the topology with the way of the chosen packet; None if there is no topology."""
-        if self.look.capture is None or self.look.capture.topology is None:
-            return None
-        topology, journey = self.look.capture.topology, self._browser.journey
-        title = topology.name if journey is None else f"{topology.name}, the way of #{journey.id}"
-        return Page(title, lambda width: self.map_lines(topology, journey, width))
-
-    def map_lines(self, topology: Topology, journey: Journey | None, width: int) -> list[Line]:
-        """Return the drawing of the topology and on it where the packet came."""
-        passed = [] if journey is None else [device for device, _ in journey.arrivals()]
-        return drawing(topology, self.look, width, passed)
-
-    def compare_page(self, one: Journey, other: Journey) -> Page:
-        """Return both journeys side by side."""
-        title = f"compare #{one.id} and #{other.id}"
-        return Page(title, lambda width: comparison(one, other, width, self.look))
 
     # --- the rest ---------------------------------------------------------------------------------
 
