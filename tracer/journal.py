@@ -99,10 +99,7 @@ class Store:
         entry = self._entry(number)
         if entry is None:
             return None
-        if isinstance(entry.what, Journey):
-            return entry.what
-        assert self._make is not None
-        return self._make(entry.what)
+        return self._made(entry.what)
 
     def dropped(self, number: int) -> bool:
         """See Kept."""
@@ -139,6 +136,12 @@ class Store:
         copy._numbers = self._numbers.copy()
         copy._seen = self._seen
         return copy
+
+    def _made(self, what: Journey | bytes) -> Journey:
+        if isinstance(what, Journey):
+            return what
+        assert self._make is not None
+        return self._make(what)
 
     def _entry(self, number: int) -> Entry | None:
         entry = self._ring[number % len(self._ring)]
@@ -192,29 +195,14 @@ class Journal(Store):
 
     def journeys(self, batch: Sequence[Journey]) -> None:
         """See Sink."""
-        times = self._times(len(batch))
-        with self._lock:
-            for journey in batch:
-                dropped = journey.outcome is Outcome.DROPPED
-                self.drops += dropped
-                if self._seen % times == 0:
-                    self._count(journey, times)
-                more = journey.outcome in _REMARKABLE or self._is_outlier(journey)
-                self.keep(journey.id, journey, dropped=dropped, more=more)
+        self._take([(j.id, j.outcome is Outcome.DROPPED, j) for j in batch])
 
     def lines(self, batch: Sequence[tuple[str, bool, bytes]]) -> None:
-        """Take in journeys as the bytes they are made of: id, whether it was dropped, bytes."""
-        assert self._make is not None
-        times = self._times(len(batch))
-        with self._lock:
-            for journey_id, dropped, line in batch:
-                self.drops += dropped
-                more = False
-                if self._seen % times == 0:
-                    journey = self._make(line)
-                    self._count(journey, times)
-                    more = self._is_outlier(journey)
-                self.keep(journey_id, line, dropped=dropped, more=more)
+        """Take in journeys as the bytes they are made of: id, whether it was dropped, bytes.
+
+        Raises what making one raises; those before it are kept.
+        """
+        self._take(batch)
 
     def end(self, summary: Summary) -> None:
         """See Sink."""
@@ -225,6 +213,20 @@ class Journal(Store):
         """Give the counts; they do not change as long as the block lasts, so it must be short."""
         with self._lock:
             yield self._tally
+
+    def _take(self, batch: Sequence[tuple[str, bool, Journey | bytes]]) -> None:
+        times = self._times(len(batch))
+        with self._lock:
+            for journey_id, dropped, what in batch:
+                journey = what if isinstance(what, Journey) else None
+                if self._seen % times == 0:
+                    journey = self._made(what)
+                    self._count(journey, times)
+                more = journey is not None and (
+                    journey.outcome in _REMARKABLE or self._is_outlier(journey)
+                )
+                self.drops += dropped
+                self.keep(journey_id, what, dropped=dropped, more=more)
 
     def _times(self, journeys: int) -> int:
         """Return how many journeys one of these is to stand for."""

@@ -114,6 +114,18 @@ def test_bytes_are_made_a_journey_when_it_is_wanted() -> None:
     assert found.id == str(journal.seen - 3)
 
 
+def test_bytes_that_are_no_journey_cost_none_that_came_before() -> None:
+    def make(line: bytes) -> Journey:
+        if line == b"3":
+            raise KeyError(line)
+        return REQUEST._replace(id=line.decode())
+
+    journal = Journal(make, clock=Clock())
+    with pytest.raises(KeyError):
+        journal.lines([(str(n), True, str(n).encode()) for n in range(5)])
+    assert (journal.seen, journal.drops) == (3, 3)
+
+
 def test_a_calm_stream_is_counted_whole_and_of_a_flood_some_for_all() -> None:
     clock = Clock()
     journal = Journal(clock=clock)
