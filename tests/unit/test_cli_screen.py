@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,13 @@ import pytest
 from tests.terminal import Terminal
 from tests.unit.journeys import CAPTURE, DROPPED, REPLY
 from tests.unit.screens import journeys
+from tracer.cli.feeding import Feeding
+from tracer.cli.show_screen import show_stream, take_in
+from tracer.errors import TraceFileError
 from tracer.export.incoming import Incoming
-from tracer.export.trace_reader import TraceReader
+from tracer.export.trace_reader import Lines, TraceReader
 from tracer.export.trace_writer import TraceWriter
+from tracer.journal import Journal
 from tracer.model import Outcome, Summary
 
 SKBTRACE = [sys.executable, "-m", "tracer"]
@@ -163,6 +168,37 @@ def test_what_is_wrong_is_said_in_the_view_and_after_it(trace: Path, tmp_path: P
         assert b"skbtrace: " in terminal.written.rsplit(b"\x1b[?1049l", 1)[1]
 
 
+def test_a_wrong_line_in_a_stream_costs_nothing_that_came_before(
+    trace: Path, tmp_path: Path
+) -> None:
+    lines = trace.read_bytes().splitlines(keepends=True)
+    lines[50] = lines[50][:60] + b"\n"  # its beginning is that of a journey
+    wrong = tmp_path / "wrong.json"
+    wrong.write_bytes(b"".join(lines))
+    show = shlex.join([*SKBTRACE, "show", "-"])
+    with piped(f"cat {wrong} | {show}") as terminal:
+        terminal.shows("standard input: a line is not JSON")
+        terminal.shows("ENDED")
+        assert " 49 journeys " in terminal.lines[0]
+        terminal.type("g\r")
+        terminal.shows("hop 1 of")
+        terminal.type("q")
+        assert terminal.ends() == 1
+        assert terminal.is_clean
+        said = terminal.written.rsplit(b"\x1b[?1049l", 1)[1]
+        assert b"skbtrace: standard input: a line is not JSON" in said
+
+
+def test_what_is_chosen_of_a_stream_is_listed(trace: Path) -> None:
+    show = shlex.join([*SKBTRACE, "show", "-", "icmp"])
+    with piped(f"cat {trace} | {show}") as terminal:
+        terminal.shows(f"{15 * ROUNDS} journeys")
+        terminal.shows("ENDED")
+        assert not re.search(r"^..#.* TCP ", terminal.text, re.MULTILINE)
+        terminal.type("q")
+        assert terminal.ends() == 0
+
+
 @pytest.mark.parametrize(
     ("options", "env"), [(["--no-ui"], {}), ([], {"TERM": "dumb"})], ids=["no-ui", "dumb"]
 )
@@ -197,6 +233,54 @@ class Pipe:
 
     def write(self, data: bytes) -> None:
         os.write(self.into, data)
+
+
+def descriptors() -> list[Path]:
+    """What this process has open."""
+    return sorted(Path("/proc/self/fd").iterdir())
+
+
+def test_no_descriptor_of_a_stream_is_left(trace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def looked(_name: str, watched: Journal, feeding: Feeding, **_: object) -> None:
+        feeding.start()
+        feeding.wait()
+        assert watched.seen == 15 * ROUNDS
+
+    monkeypatch.setattr("tracer.cli.show_screen.look_at", looked)
+    monkeypatch.setattr("tracer.cli.show_screen.keyboard", nullcontext)
+    before = descriptors()
+    with trace.open("rb") as stream:
+        show_stream(stream, "x", color="never", ascii_only=False)
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (b'{"type":"journey","id":"\\u00zz"}\n', "line 8 is not JSON"),
+        (b'{"type":"journey","id":"1","outcome":\n', "a line is not JSON"),
+        (b"{}\n", "line 8 is no journey"),
+        (b"", "holds 300 journeys, but its footer counts 299"),
+    ],
+)
+def test_a_stream_that_is_wrong_in_the_middle_is_taken_once(
+    trace: Path, tmp_path: Path, wrong: bytes, said: str
+) -> None:
+    path = tmp_path / "trace.json"
+    text = trace.read_bytes()
+    if not wrong:
+        text = text.replace(b'"journeys":300', b'"journeys":299')
+    lines = text.splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:7], wrong, *lines[7:]]))
+    journal = Journal(Lines("x").journey)
+    with (
+        path.open("rb") as stream,
+        closing(Incoming(stream.fileno(), threading.Event())) as incoming,
+        pytest.raises(TraceFileError, match=said),
+    ):
+        take_in(incoming, "x", journal)
+    assert journal.seen == (6 if wrong else 300)
+    assert all(journal.journey(number) is not None for number in range(journal.seen))
 
 
 def test_lines_come_whole_and_it_is_known_whether_one_waits() -> None:

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -121,17 +122,13 @@ def show(
 def _on_screen(file: str, pick: Pick, color: str, *, ascii_only: bool) -> None:
     from tracer.cli.show_screen import show_file, show_stream
 
-    def always(capture: Capture) -> Callable[[Journey], bool] | None:
-        return Picked(pick, capture) if pick else None
-
+    always = partial(Picked, pick) if pick else None
     with opened(file) as stream:
         if stream.seekable():
             show_file(stream, file, color=color, ascii_only=ascii_only, always=always)
         else:
             name = "standard input" if file == "-" else file
-            show_stream(
-                stream, name, color=color, ascii_only=ascii_only, always=always, chosen=bool(pick)
-            )
+            show_stream(stream, name, color=color, ascii_only=ascii_only, always=always)
 
 
 def opened(file: str) -> AbstractContextManager[BinaryIO]:

@@ -6,9 +6,9 @@ It must not know what was typed: which journeys are shown it is handed.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -19,6 +19,8 @@ from tracer.cli.signals import ending_signals
 from tracer.errors import TraceFileError
 
 if TYPE_CHECKING:
+    from tracer.export.incoming import Incoming
+    from tracer.journal import Journal
     from tracer.model import Capture, Journey
     from tracer.view.screen.browser import Accepts
 
@@ -30,9 +32,12 @@ _BATCH = 512
 
 
 def show_file(
-    stream: BinaryIO, name: str, *, color: str, ascii_only: bool, always: Choosing
+    stream: BinaryIO, name: str, *, color: str, ascii_only: bool, always: Choosing | None = None
 ) -> None:
-    """Look at a trace file. Raises TraceFileError at the end if it is not whole."""
+    """Look at a trace file. Raises TraceFileError at the end if it is not whole.
+
+    ``always``: chooses which journeys are listed; None lists all.
+    """
     from tracer.export.trace_index import TraceIndex
 
     index = TraceIndex(stream, name)
@@ -54,63 +59,30 @@ def show_file(
             live=False,
             color=color,
             ascii_only=ascii_only,
-            always=always(index.header),
+            always=None if always is None else always(index.header),
             signals=signals,
         )
 
 
 def show_stream(
-    stream: BinaryIO, name: str, *, color: str, ascii_only: bool, always: Choosing, chosen: bool
+    stream: BinaryIO, name: str, *, color: str, ascii_only: bool, always: Choosing | None = None
 ) -> None:
-    """Look at a trace while it comes in. Raises as ``show_file``.
-
-    ``chosen``: whether ``always`` leaves out any journey.
-    """
+    """Look at a trace while it comes in. As ``show_file`` else."""
     from tracer.export.incoming import Incoming
-    from tracer.export.trace_reader import Lines, TraceReader
+    from tracer.export.trace_reader import Lines
     from tracer.journal import Journal
 
     over = threading.Event()
-    incoming = Incoming(os.dup(stream.fileno()), over)
-    lines = Lines(name)
-    journal = Journal(lines.journey)
-
-    @cache
-    def choosing() -> Accepts | None:
-        return None if journal.capture is None else always(journal.capture)
-
-    def wanted(journey: Journey) -> bool:
-        accepts = choosing()
-        return accepts is None or accepts(journey)
-
-    def take(reader: TraceReader, batch: list[bytes]) -> None:
-        journal.lines([(*g, line) for line in batch if (g := lines.glance(line)) is not None])
-        for change in reader.changes[-1:]:
-            journal.topology(change)
-        for sampling in reader.samplings[-1:]:
-            journal.sampling(sampling)
+    journal = Journal(Lines(name).journey)
+    incoming = Incoming(stream.fileno(), over)  # before ``keyboard`` puts the terminal there
 
     def feed() -> None:
-        try:
-            reader = TraceReader(incoming, name)
-        except TraceFileError:
-            if over.is_set():
-                return
-            raise
-        journal.begin(reader.capture)
-        batch: list[bytes] = []
-        try:
-            for line in reader.lines():
-                batch.append(line)
-                if len(batch) == _BATCH or not incoming.more:
-                    take(reader, batch)
-                    batch.clear()
-        except TraceFileError as error:
-            if not over.is_set():
-                feeding.failure = error
-        take(reader, batch)
-        if reader.summary is not None:
-            journal.end(reader.summary)
+        with closing(incoming):
+            try:
+                take_in(incoming, name, journal)
+            except TraceFileError as error:
+                if not over.is_set():  # what is left unread is not missing
+                    feeding.failure = error
 
     feeding = Feeding(feed, over.set, lambda: journal.capture)
     with keyboard(), ending_signals() as signals:
@@ -121,6 +93,55 @@ def show_stream(
             live=True,
             color=color,
             ascii_only=ascii_only,
-            always=wanted if chosen else None,
+            always=None if always is None else _when_begun(always, journal),
             signals=signals,
         )
+
+
+def _when_begun(always: Choosing, journal: Journal) -> Accepts:
+    """Return what chooses journeys; it is made of the header, once there is one."""
+
+    @cache
+    def choosing() -> Accepts | None:
+        return None if journal.capture is None else always(journal.capture)
+
+    def accepts(journey: Journey) -> bool:
+        wanted = choosing()
+        return wanted is None or wanted(journey)
+
+    return accepts
+
+
+def take_in(incoming: Incoming, name: str, journal: Journal) -> None:
+    """Read a trace into a journal as it comes in, to its end.
+
+    Raises TraceFileError as TraceReader does; what came before the line that is wrong is kept.
+    """
+    from tracer.export.trace_reader import Lines, TraceReader
+
+    reader = TraceReader(incoming, name)
+    lines = Lines(name)
+    journal.begin(reader.capture)
+    waiting: list[tuple[str, bool, bytes]] = []
+
+    def hand_over() -> None:
+        # First, for a line that is wrong shall not be met again when the rest is handed over.
+        batch, waiting[:] = waiting[:], []
+        journal.lines(batch)
+        for change in reader.changes[-1:]:
+            journal.topology(change)
+        for sampling in reader.samplings[-1:]:
+            journal.sampling(sampling)
+
+    try:
+        for line in reader.lines():
+            lines.number = reader.line_number
+            glance = lines.glance(line)
+            if glance is not None:
+                waiting.append((*glance, line))
+            if len(waiting) >= _BATCH or not incoming.more:
+                hand_over()
+    finally:
+        hand_over()
+        if reader.summary is not None:
+            journal.end(reader.summary)

@@ -18,14 +18,22 @@ _CHUNK = 1 << 20
 
 
 class Incoming:
-    """Lines from a file descriptor, of which it can be told whether one waits."""
+    """Lines from a file descriptor, of which it can be told whether one waits.
+
+    It reads from a copy of ``fd``, which is free for something else meanwhile. ``over``: when it
+    is set, nobody wants lines any more.
+    """
 
     def __init__(self, fd: int, over: threading.Event) -> None:
-        self._fd = fd
+        self._fd = os.dup(fd)
         self._over = over
         self._lines: deque[bytes] = deque()
         self._rest = b""
         self._ended = False
+
+    def close(self) -> None:
+        """Close its copy."""
+        os.close(self._fd)
 
     @property
     def more(self) -> bool:
