@@ -113,6 +113,17 @@ def test_journeys_are_written_beside_what_is_there(shown: Terminal, tmp_path: Pa
         assert next(j.id for j in TraceReader(stream, "it")) == REPLY.id
 
 
+def test_a_files_name_cannot_write_to_the_terminal(trace: Path, tmp_path: Path) -> None:
+    path = tmp_path / "\x1b]0;x\x07\x1b[31ma.json"
+    path.write_bytes(trace.read_bytes())
+    with Terminal([*SKBTRACE, "show", str(path)]) as terminal:
+        terminal.shows("q quit")
+        assert terminal.lines[0].startswith(r" \x1b]0;x\x07\x1b[31ma.json  TRACE")
+        terminal.type("q")
+        assert terminal.ends() == 0
+        assert b"\x1b]0;x" not in terminal.written
+
+
 def test_a_fault_of_the_view_leaves_the_terminal_as_it_was(trace: Path) -> None:
     program = (
         "from tracer.cli import main\n"
@@ -211,14 +222,28 @@ def test_where_no_screen_is_wanted_or_possible_there_are_blocks(
         assert f"#{DROPPED.id} ".encode() in terminal.written
 
 
+def colours(written: bytes) -> set[int]:
+    """The parameters of what sets how text looks (SGR) that are a colour."""
+    found: set[int] = set()
+    for parameters in re.findall(rb"\x1b\[([0-9;:]*)m", written):
+        found |= {int(number) for number in re.split(rb"[;:]", parameters) if number}
+    return found & {*range(30, 39), *range(40, 49), 58, *range(90, 98), *range(100, 108)}
+
+
+def test_colours_are_found_where_they_are_some(shown: Terminal) -> None:
+    shown.type("q")
+    assert shown.ends() == 0
+    assert {31, 32} <= colours(shown.written)
+    assert colours(b"\x1b[1;38;5;9mx\x1b[0m\x1b[1;7m\x1b[4:3m") == {38}
+
+
 def test_no_color_is_no_colour(trace: Path) -> None:
     for env, options in (({"NO_COLOR": "1"}, []), ({}, ["--color", "never", "--ascii"])):
         with Terminal([*SKBTRACE, "show", *options, str(trace)], env=env) as terminal:
             terminal.shows("q quit")
             terminal.type("jjj\rq")
             assert terminal.ends() == 0
-            colours = [f"\x1b[{n}m".encode() for n in (*range(30, 38), *range(90, 98))]
-            assert not any(code in terminal.written for code in colours)
+            assert not colours(terminal.written)
             if options:
                 assert terminal.text.isascii()
 

@@ -17,6 +17,7 @@ from tracer.cli.feeding import Feeding
 from tracer.cli.screen import keyboard, look_at
 from tracer.cli.signals import ending_signals
 from tracer.errors import TraceFileError
+from tracer.text import printable
 
 if TYPE_CHECKING:
     from tracer.export.incoming import Incoming
@@ -53,7 +54,7 @@ def show_file(
     feeding = Feeding(feed, over.set, lambda: index.capture)
     with ending_signals() as signals:
         look_at(
-            Path(name).name,
+            printable(Path(name).name),
             index,
             feeding,
             live=False,
