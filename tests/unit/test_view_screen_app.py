@@ -473,6 +473,25 @@ def test_what_goes_wrong_while_reading_is_said_and_the_rest_stays() -> None:
         view.deeds.said = "trace.json: line 7 is cut off"
         await view.until(lambda: view.lines()[1] == " trace.json: line 7 is cut off")
         assert view.chosen()
+        await view.pilot.pause(0.3)
+        assert "cut off" in view.lines()[1]
+        await view.press("k")
+        await view.pilot.pause(0.3)
+        assert "cut off" not in view.lines()[1]
+
+    walk(steps)
+
+
+def test_letters_that_are_keys_elsewhere_belong_to_the_filter() -> None:
+    every = "".join(key for each in KEYS for key in each.keys.split(",") if len(key) == 1)
+
+    async def steps(view: View) -> None:
+        chosen = view.browser.chosen
+        await view.press("slash", *every, "tab", "ctrl+z", "question_mark", "space", "slash")
+        assert view.app.field.text == f"{every}? /"
+        assert not view.app.suspended
+        await view.press("escape")
+        assert (view.browser.chosen, view.deeds.stopped) == (chosen, 0)
 
     walk(steps)
 

@@ -103,10 +103,10 @@ class Timeline(App[None]):
         self._note: tuple[str, float] = ("", 0.0)
         self._ends = False
         self._told_to_end = False
+        self._said = ""
         self._playing: tuple[float, int] | None = None
         """When replaying began, and at which moment of the trace."""
         self._cpu_s = 0.0
-        self._is_letter = False
 
     def compose(self) -> ComposeResult:
         """Give the widgets."""
@@ -135,7 +135,8 @@ class Timeline(App[None]):
         self._note_changes(began)
         self._look()
         self._replay(began)
-        self.browser.failure = self._deeds.said or self.browser.failure
+        if self._said != self._deeds.said:  # once: it shall not hide the filter for good
+            self._said = self.browser.failure = self._deeds.said
         self.canvas.redraw()
         # What keys and drawing took of this thread since the last frame.
         cpu = time.thread_time()
@@ -203,16 +204,10 @@ class Timeline(App[None]):
     # --- keys -------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """While a filter is typed, all keys but Ctrl-C belong to it."""
+        """While a filter is typed, ``on_key`` has all keys but Ctrl-C."""
         if self.field.open:
-            return action == "quit" and not self._is_letter
+            return action == "quit"
         return super().check_action(action, parameters)
-
-    async def on_event(self, event: events.Event) -> None:
-        """Note whether a key is a letter before it is looked up: ``q`` may belong to a filter."""
-        if isinstance(event, events.Key):
-            self._is_letter = event.is_printable
-        await super().on_event(event)
 
     def on_key(self, event: events.Key) -> None:
         """Type."""

@@ -82,6 +82,8 @@ class Listing:
         self._old = [] if self._plain else [n for n in kept.earlier if n < kept.first]
         self.passed_over = 0
         """Journeys that went by before there was time to look at them."""
+        self.failure = ""
+        """Why one could not be looked at; it is not listed."""
 
     def look(self, enough: Callable[[], bool]) -> bool:
         """Look at what came until that is enough. Return whether all was looked at."""
@@ -144,7 +146,11 @@ class Listing:
             return False
         if self._holds is None:
             return True
-        journey = self._kept.journey(number)
+        try:
+            journey = self._kept.journey(number)
+        except SkbtraceError as error:
+            self.failure = error.message
+            return False
         return journey is not None and self._holds(journey)
 
     def _forget(self) -> None:
@@ -180,36 +186,41 @@ class Browser:
         self.equal_steps = False
         self.in_detail = False
         self.marks: list[Journey] = []
-        self.failure: str | None = None
-        """Why a journey cannot be shown."""
-        self._made: dict[int, Journey] = {}
+        self.failure = ""
+        """What went wrong last, until another journey is chosen."""
+        self._made: dict[int, Journey | str] = {}
+        """Journeys, or why they cannot be made."""
 
     # --- what comes -------------------------------------------------------------------------------
 
     def look(self, enough: Callable[[], bool]) -> None:
         """Take note of what came, until that is enough."""
-        try:
-            self.looked_at_all = self.listing.look(enough)
-        except SkbtraceError as error:
-            self.failure = error.message
+        self.looked_at_all = self.listing.look(enough)
         if self.listed is Listed.JOURNEYS and self.follow and len(self.listing):
             self.choose(self.listing.number(len(self.listing) - 1), follow=True)
         elif self.chosen is None and len(self.listing):
             self.choose(self.listing.number(0), follow=self.follow)
+        if self.listing.failure:
+            self.failure, self.listing.failure = self.listing.failure, ""
 
     def made(self, number: int) -> Journey | None:
         """Return the journey of that number; None if it is gone, or wrong in the file."""
-        journey = self._made.get(number)
-        if journey is None:
+        found = self._made.get(number)
+        if found is None:
             try:
-                journey = self.kept.journey(number)
+                found = self.kept.journey(number)
             except SkbtraceError as error:
-                self.failure = error.message
-            if journey is not None:
+                found = self.failure = error.message
+            if found is not None:
                 while len(self._made) >= _REMEMBERED:
                     del self._made[next(iter(self._made))]
-                self._made[number] = journey
-        return journey
+                self._made[number] = found
+        return None if isinstance(found, str) else found
+
+    def why_not(self, number: int) -> str:
+        """Return why ``made`` could not make the journey of that number; empty if it is gone."""
+        found = self._made.get(number)
+        return found if isinstance(found, str) else ""
 
     # --- which are listed -------------------------------------------------------------------------
 
@@ -236,13 +247,18 @@ class Browser:
     # --- which one is chosen ----------------------------------------------------------------------
 
     def choose(self, number: int, *, follow: bool = False) -> None:
-        """Choose the journey of that number."""
+        """Choose the journey of that number, also if it cannot be read: keys must get past it."""
         self.follow = follow
         if number == self.chosen and self.journey is not None:
             return
         journey = self.made(number)
-        if journey is not None:
-            self.chosen, self.journey, self.hop = number, journey, 0
+        wrong = self.why_not(number)
+        if journey is None and not wrong:
+            return
+        if wrong or not follow:
+            self.failure = wrong
+        self.chosen, self.journey, self.hop = number, journey, 0
+        self.in_detail = self.in_detail and journey is not None
 
     def move(self, rows: int) -> None:
         """Choose what stands so many rows further down."""

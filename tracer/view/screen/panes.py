@@ -393,15 +393,15 @@ class Screen:
         for position in range(top, min(top + height, count)):
             number = listing.number(position)
             journey = browser.made(number)
-            if journey is None:
-                rows.append(Shown((("  (not kept any more)", "dim"),)))
-                continue
-            line = self._rows.get((number, width))
-            if line is None:
-                line = self._rows[number, width] = row(journey, columns, self.look, since)
             chosen = number == browser.chosen
             lit = ("beside" if browser.in_detail else "chosen") if chosen else ""
-            mark = self._mark(chosen=chosen, marked=journey.id in marked)
+            mark = self._mark(chosen=chosen, marked=journey is not None and journey.id in marked)
+            line = self._rows.get((number, width))
+            if journey is None:
+                said = "cannot be read" if browser.why_not(number) else "not kept any more"
+                line = ((f"({said})", "dim"),)
+            elif line is None:
+                line = self._rows[number, width] = row(journey, columns, self.look, since)
             rows.append(Shown((mark, *line), lit, Hit("journey", number)))
         return rows + [Shown(())] * (height + 1 - len(rows))
 
