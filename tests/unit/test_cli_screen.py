@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 
@@ -18,14 +18,14 @@ import pytest
 from tests.terminal import Terminal
 from tests.unit.journeys import CAPTURE, DROPPED, REPLY
 from tests.unit.screens import journeys
-from tracer.cli.feeding import Feeding
+from tracer.cli.feeding import Feeding, save
 from tracer.cli.show_screen import show_stream, take_in
 from tracer.errors import TraceFileError
 from tracer.export.incoming import Incoming
 from tracer.export.trace_reader import Lines, TraceReader
 from tracer.export.trace_writer import TraceWriter
 from tracer.journal import Journal
-from tracer.model import Outcome, Summary
+from tracer.model import Journey, Outcome, Summary
 
 SKBTRACE = [sys.executable, "-m", "tracer"]
 ROUNDS = 20
@@ -111,6 +111,55 @@ def test_journeys_are_written_beside_what_is_there(shown: Terminal, tmp_path: Pa
     assert (tmp_path / name).read_text() == "mine"
     with (tmp_path / f"journey-{REPLY.id}-2.json").open("rb") as stream:
         assert next(j.id for j in TraceReader(stream, "it")) == REPLY.id
+
+
+def test_a_full_disk_is_told_of_and_leaves_no_half_file(trace: Path, tmp_path: Path) -> None:
+    show = shlex.join([*SKBTRACE, "show", str(trace)])
+    env = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = ["sh", "-c", f"ulimit -f 64; exec {show}"]  # blocks of 512 bytes
+    with Terminal(command, cwd=tmp_path, env=env) as terminal:
+        terminal.shows(f"{15 * ROUNDS} journeys")
+        terminal.type("w")
+        terminal.shows("cannot write journeys.json: File too large; nothing is left of it")
+        terminal.type("q")
+        assert terminal.ends() == 0
+        assert not list(tmp_path.iterdir())
+
+
+def test_journeys_are_written_some_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given, most = 0, 0
+    write = TraceWriter.journeys
+
+    def written(self: TraceWriter, batch: Sequence[Journey]) -> None:
+        nonlocal most
+        write(self, batch)
+        most = max(most, given - self.written)
+
+    def some() -> Iterator[Journey]:
+        nonlocal given
+        for journey in journeys(100):
+            given += 1
+            yield journey
+
+    monkeypatch.setattr(TraceWriter, "journeys", written)
+    assert save(CAPTURE, some(), "it.json") == "it.json"
+    assert most < 500 < given
+    with Path("it.json").open("rb") as stream:
+        reader = TraceReader(stream, "it")
+        assert len(list(reader)) == given
+        assert reader.summary is not None
+        assert sum(reader.summary.outcomes.values()) == given
+
+    def failing() -> Iterator[Journey]:
+        yield REPLY
+        raise TraceFileError("left")
+
+    with pytest.raises(TraceFileError, match="left"):
+        save(CAPTURE, failing(), "other.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["it.json"]
 
 
 def test_a_files_name_cannot_write_to_the_terminal(trace: Path, tmp_path: Path) -> None:

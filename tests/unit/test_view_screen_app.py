@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import threading
+from collections.abc import Awaitable, Callable, Iterable
 
 import pytest
 from textual.pilot import Pilot
@@ -36,14 +37,21 @@ class Notebook:
         self.saved: list[tuple[list[str], str]] = []
         self.handed: list[str] = []
         self.refuses: SkbtraceError | None = None
+        self.may_go_on = threading.Event()
+        """Whether a journey may be written."""
+        self.may_go_on.set()
 
     def stop(self) -> None:
         self.stopped += 1
 
-    def save(self, journeys: Sequence[Journey], name: str) -> str:
+    def save(self, journeys: Iterable[Journey], name: str) -> str:
         if self.refuses:
             raise self.refuses
-        self.saved.append(([journey.id for journey in journeys], name))
+        ids = []
+        for journey in journeys:
+            self.may_go_on.wait()
+            ids.append(journey.id)
+        self.saved.append((ids, name))
         return name
 
     def to_kernel(self, words: str) -> str:
@@ -58,6 +66,11 @@ class Copying(Timeline):
 
     copied = ""
     suspended = False
+    said_in: threading.Thread | None = None
+
+    def say(self, text: str) -> None:
+        self.said_in = threading.current_thread()
+        super().say(text)
 
     def copy_to_clipboard(self, text: str) -> None:
         self.copied = text
@@ -100,6 +113,13 @@ class View:
                 return
             await self.pilot.pause(0.05)
         pytest.fail("it did not come")
+
+    async def ended(self) -> None:
+        for _ in range(100):
+            if not self.app.is_running:
+                return
+            await asyncio.sleep(0.05)
+        pytest.fail("it goes on")
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
@@ -336,6 +356,11 @@ async def _write(view: View) -> None:
     await view.until(lambda: bool(view.deeds.saved))
     (ids, name) = view.deeds.saved[0]
     assert (len(ids), name) == (6, "journeys.json")
+    await view.until(lambda: "6 journeys written to journeys.json" in view.lines()[1])
+    assert view.app.said_in is threading.current_thread()  # Textual's, not the one that wrote
+    view.deeds.refuses = TraceFileError("cannot write it: No space left on device")
+    await view.press("w")
+    await view.until(lambda: "No space left" in view.lines()[1])
 
 
 @key("y")
@@ -385,10 +410,7 @@ async def _quit(view: View) -> None:
     await view.press("escape", "q")
     assert view.deeds.stopped == 2
     view.deeds.running = False
-    for _ in range(50):
-        if not view.app.is_running:
-            break
-        await asyncio.sleep(0.05)
+    await view.ended()
     assert view.app.return_code == 0
 
 
@@ -478,6 +500,37 @@ def test_what_goes_wrong_while_reading_is_said_and_the_rest_stays() -> None:
         await view.press("k")
         await view.pilot.pause(0.3)
         assert "cut off" not in view.lines()[1]
+
+    walk(steps)
+
+
+def test_how_far_writing_is_is_said_and_it_can_be_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracer.view.screen.app.PATIENCE_S", 0.0)
+
+    async def steps(view: View) -> None:
+        view.deeds.may_go_on.clear()
+        await view.press("w")
+        assert "writing 45 journeys ... " in view.lines()[1]
+        await view.press("w", "k")  # the view goes on; it is not written twice
+        view.deeds.running = False
+        await view.press("q")
+        await view.until(lambda: "2 %; q again leaves them unwritten" in view.lines()[1])
+        assert view.app.is_running
+        await view.press("q")
+        view.deeds.may_go_on.set()
+        await view.ended()
+        assert view.app.return_code == 0
+        assert not view.deeds.saved
+
+    walk(steps)
+
+
+def test_the_id_of_a_foreign_trace_names_no_other_directory() -> None:
+    async def steps(view: View) -> None:
+        view.journal.journeys([TCP._replace(id="/../../x y")])
+        view.browser.open("/../../x y")
+        await view.press("e")
+        assert view.deeds.saved == [(["/../../x y"], "journey-_______x_y.json")]
 
     walk(steps)
 

@@ -9,15 +9,20 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import closing
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 from tracer.errors import SkbtraceError, TraceFileError, UsageError
 
 if TYPE_CHECKING:
+    from tracer.export.trace_writer import TraceWriter
     from tracer.model import Capture, Journey
 
+_BATCH = 256
+"""Journeys that are written together: there may be more than memory has room for."""
 _TRIES = 1000
 """Names that are tried for a file."""
 
@@ -76,7 +81,7 @@ class Feeding:
         """See Deeds."""
         return self._thread.is_alive()
 
-    def save(self, journeys: Sequence[Journey], name: str) -> str:
+    def save(self, journeys: Iterable[Journey], name: str) -> str:
         """See Deeds. Never over a file that is there: then another name is taken."""
         capture = self._capture()
         if capture is None:
@@ -90,25 +95,48 @@ class Feeding:
         return self._to_kernel(words)
 
 
-def save(capture: Capture, journeys: Sequence[Journey], name: str) -> str:
-    """Write journeys as a trace into the current directory; return the file's name."""
+def save(capture: Capture, journeys: Iterable[Journey], name: str) -> str:
+    """Write journeys as a trace into the current directory; return the file's name.
+
+    Raises TraceFileError if it cannot be written, and what ``journeys`` raises; in either case
+    no file is left.
+    """
     from tracer.export.output import open_output
     from tracer.export.trace_writer import TraceWriter
-    from tracer.model import Summary
 
     path = _free(name)
     with closing(open_output(path)) as stream:
-        writer = TraceWriter(stream, path)
-        writer.begin(capture)
-        writer.journeys(journeys)
-        writer.end(
-            Summary(
-                journeys=len(journeys),
-                hops=sum(len(journey.hops) for journey in journeys),
-                outcomes=dict(Counter(journey.outcome.value for journey in journeys)),
-            )
-        )
+        try:
+            _write(TraceWriter(stream, path), capture, iter(journeys))
+        except BaseException as error:
+            _take_away(path, stream)
+            why = error.__cause__
+            if isinstance(error, TraceFileError) and isinstance(why, OSError):
+                said = f"cannot write {path}: {why.strerror or why}; nothing is left of it"
+                raise TraceFileError(said) from why
+            raise
     return path
+
+
+def _write(writer: TraceWriter, capture: Capture, journeys: Iterator[Journey]) -> None:
+    from tracer.model import Summary
+
+    count = hops = 0
+    outcomes: Counter[str] = Counter()
+    writer.begin(capture)
+    while batch := list(islice(journeys, _BATCH)):
+        writer.journeys(batch)
+        count += len(batch)
+        hops += sum(len(journey.hops) for journey in batch)
+        outcomes.update(journey.outcome.value for journey in batch)
+    writer.end(Summary(journeys=count, hops=hops, outcomes=dict(outcomes)))
+
+
+def _take_away(path: str, stream: BinaryIO) -> None:
+    """Take away the file that the stream writes, if it still has that name."""
+    with suppress(OSError):
+        if os.path.samestat(os.lstat(path), os.fstat(stream.fileno())):
+            Path(path).unlink()
 
 
 def _free(name: str) -> str:

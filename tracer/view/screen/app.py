@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar, Protocol
 
 from textual import events
@@ -18,6 +18,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding
 
 from tracer.errors import SkbtraceError
+from tracer.journal import Kept
 from tracer.model import Journey
 from tracer.selection import accepting
 from tracer.tally import DropPlace, FlowKey, Step
@@ -40,6 +41,8 @@ LOOK_S = 0.03
 """How long what came is looked through before the next drawing."""
 NOTE_S = 4.0
 """How long the answer to a key is shown."""
+PATIENCE_S = 1.0
+"""So long somebody waits without asking how far it is."""
 _COPY_WIDTH = 100
 
 
@@ -57,11 +60,47 @@ class Deeds(Protocol):
     def said(self) -> str:
         """What went wrong, although what there is can be looked at."""
 
-    def save(self, journeys: Sequence[Journey], name: str) -> str:
-        """Write journeys as a trace; the name of the file. Raises SkbtraceError."""
+    def save(self, journeys: Iterable[Journey], name: str) -> str:
+        """Write journeys as a trace, as they are given; the name of the file.
+
+        May be called in any thread. Raises SkbtraceError, and what ``journeys`` raises; then no
+        file is left.
+        """
 
     def to_kernel(self, words: str) -> str:
         """Trace only what this filter accepts from now on; what to say. Raises SkbtraceError."""
+
+
+class Writing:
+    """Journeys that a thread writes while the view goes on."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._began_s = time.monotonic()
+        self.done = 0
+        """How many were handed over so far."""
+        self.left = False
+        """Nobody wants them any more."""
+
+    def some(self, kept: Kept, numbers: Iterable[int]) -> Iterator[Journey]:
+        """Give those journeys, as far as they can be had. Raises SkbtraceError if left."""
+        for number in numbers:
+            if self.left:
+                raise SkbtraceError("it was left unwritten")
+            try:
+                journey = kept.journey(number)
+            except SkbtraceError:  # one that cannot be read does not keep the others
+                continue
+            if journey is not None:
+                self.done += 1
+                yield journey
+
+    def said(self, now: float, *, ends: bool) -> str:
+        """Return how far it is; a number only if it takes longer than somebody waits."""
+        said = f"writing {self._total} journeys ..."
+        if now - self._began_s > PATIENCE_S:
+            said += f" {100 * self.done // max(self._total, 1)} %"
+        return f"{said}; q again leaves them unwritten" if ends else said
 
 
 class Timeline(App[None]):
@@ -104,6 +143,7 @@ class Timeline(App[None]):
         self._ends = False
         self._told_to_end = False
         self._said = ""
+        self._writing: Writing | None = None
         self._playing: tuple[float, int] | None = None
         """When replaying began, and at which moment of the trace."""
         self._cpu_s = 0.0
@@ -129,7 +169,8 @@ class Timeline(App[None]):
         if self._told_to_end:
             self._told_to_end = False
             self._end()
-        if not self._deeds.running and (self._ends or self._watched.capture is None):
+        left = self._ends and self._writing is None
+        if not self._deeds.running and (left or self._watched.capture is None):
             self.exit()  # it was left, or has failed before there was anything to see
             return
         self._note_changes(began)
@@ -172,6 +213,8 @@ class Timeline(App[None]):
         now = time.monotonic()
         until = now if self._ended_s is None else self._ended_s
         note, note_until = self._note
+        if now >= note_until:
+            note = "" if self._writing is None else self._writing.said(now, ends=self._ends)
         return self.screen_lines.draw(
             width,
             height,
@@ -181,7 +224,7 @@ class Timeline(App[None]):
                 running=self._deeds.running,
                 ends=self._ends,
                 playing=self._playing is not None,
-                note=note if now < note_until else "",
+                note=note,
                 field=self.field if self.field.open else None,
             ),
         )
@@ -392,21 +435,34 @@ class Timeline(App[None]):
         """Write the chosen journey and its branches."""
         family = self.browser.family()
         if family:
-            self._save(family, f"journey-{family[0].id}.json")
+            # A trace may hold ids that name another directory.
+            name = "".join(c if c.isalnum() or c in "-_" else "_" for c in family[0].id)
+            self.say(self._saved(family, f"journey-{name}.json", lambda: len(family), len(family)))
 
     def action_write(self) -> None:
         """Write everything that is listed. Meanwhile the view goes on."""
+        if self._writing is not None:
+            return  # how far it is, is said already
         browser = self.browser
         listing = browser.listing
         numbers = [listing.number(position) for position in range(len(listing))]
-        kept = browser.kept
-        self.say(f"writing {len(numbers)} journeys ...")
+        kept = browser.kept if browser.frozen else self._watched.frozen()
+        writing = self._writing = Writing(len(numbers))
 
         def write() -> None:
-            found = [j for number in numbers if (j := kept.journey(number)) is not None]
-            self._save(found, "journeys.json")
+            said = "nothing was written, by a fault of the view"
+            try:
+                journeys = writing.some(kept, numbers)
+                said = self._saved(journeys, "journeys.json", lambda: writing.done, len(numbers))
+            finally:
+                self.call_from_thread(self._written, said)
 
-        threading.Thread(target=write, daemon=True).start()
+        threading.Thread(target=write, name="write", daemon=True).start()
+        self._show()
+
+    def _written(self, said: str) -> None:
+        self._writing = None
+        self.say(said)
 
     def action_copy(self) -> None:
         """Copy the chosen journey as text, by way of the terminal (OSC 52)."""
@@ -523,14 +579,19 @@ class Timeline(App[None]):
         lines.page_top = 0
         self._show()
 
-    def _save(self, journeys: Sequence[Journey], name: str) -> None:
+    def _saved(
+        self, journeys: Iterable[Journey], name: str, done: Callable[[], int], total: int
+    ) -> str:
+        """Write them; return what is to be said of it. Not only Textual's thread calls it."""
         try:
             path = self._deeds.save(journeys, name)
         except SkbtraceError as error:
-            self.say(error.message)
-            return
-        count = f"{len(journeys)} journey{'' if len(journeys) == 1 else 's'}"
-        self.say(f"{count} written to {path}")
+            return error.message
+        except OSError as error:
+            return f"nothing was written: {error.strerror or error}"
+        count = done()
+        of = f" of {total}" if count < total else ""
+        return f"{count}{of} journey{'' if total == 1 else 's'} written to {path}"
 
     def _go_to(self, at_ns: int) -> None:
         """Choose the last journey of the list that began before that moment."""
@@ -559,11 +620,13 @@ class Timeline(App[None]):
             self._playing = None
 
     def _end(self) -> None:
+        if self._ends and self._writing is not None:
+            self._writing.left = True
+        self._ends = True
         if self._deeds.running:
-            self._ends = True
             self._deeds.stop()
             self._show()
-        else:
+        elif self._writing is None:
             self.exit()
 
 
