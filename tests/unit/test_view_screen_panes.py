@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.unit import any_journey
 from tests.unit.golden import assert_golden
-from tests.unit.journeys import CAPTURE, DROPPED, REPLY, explained
-from tests.unit.screens import NOW, filled, screen, text
+from tests.unit.journeys import CAPTURE, CLONE, DROPPED, REPLY, explained
+from tests.unit.screens import NOW, filled, journeys, screen, text
 from tracer.journal import Journal
 from tracer.model import Journey
 from tracer.view.line import text_of, width_of
@@ -195,6 +195,22 @@ def test_before_the_first_packet_it_says_what_it_waits_for() -> None:
     assert "STARTING" in text(made, 80, 24)
     journal.begin(CAPTURE)
     assert "waiting for the first packet" in text(made, 80, 24)
+
+
+def test_a_branch_is_drawn_when_it_ends_after_its_parent() -> None:
+    parent = next(journey for journey in journeys(1) if journey.id == REPLY.id)
+    journal = Journal()
+    journal.begin(CAPTURE)
+    journal.journeys([parent])
+    browser = Browser(journal, follow=False)
+    made = screen(journal, browser)
+    browser.look(lambda: False)
+    before = text(made, 100, 60)
+    assert text(made, 100, 60) == before
+    journal.journeys([CLONE])
+    after = text(made, 100, 60)
+    assert len(after) > len(before)
+    assert f"#{CLONE.id} " in after.split("journey #")[1]
 
 
 def test_losses_are_named_where_they_are_counted() -> None:

@@ -500,9 +500,9 @@ class Screen:
 
     def _detail(self, journey: Journey, width: int, height: int) -> list[Shown]:
         browser = self._browser
-        # A branch ends after its parent and is drawn once it is there. Nothing says that one came,
-        # so the block is made anew every 64 journeys: each time would be too dear in a flood.
-        key = (journey, width, browser.equal_steps, self.look, self._watched.seen >> 6)
+        # A branch may end after its parent: it is drawn from when it is there.
+        there = [b.id for b in journey.branches if browser.kept.number_of(b.id) is not None]
+        key = (journey, width, browser.equal_steps, self.look, there)
         if key != self._detail_of:
             if self._detail_of[:1] != (journey,):
                 self._detail_top = 0
