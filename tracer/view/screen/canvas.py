@@ -49,7 +49,7 @@ class Canvas(Widget):
         if whole:
             strips = self._strips = [Strip.blank(width)] * height
         for y in changed:
-            strips[y] = self._strip(shown[y], width)
+            strips[y] = strip_of(shown[y], width, color=self._color)
         if whole:
             self.refresh()
         elif changed:
@@ -65,18 +65,17 @@ class Canvas(Widget):
         """Draw for the new size."""
         self.redraw()
 
-    def _strip(self, shown: Shown, width: int) -> Strip:
-        lit, color = shown.lit, self._color
-        missing = width - width_of(shown.line) - width_of(shown.beside)
-        gap = (" " * missing, "")
-        segments = [
-            Segment(text, rich_style(style, lit, color=color))
-            for text, style in (*shown.line, gap)
-            if text
-        ]
-        segments += [
-            Segment(text, rich_style(style, "", color=color))
-            for text, style in shown.beside
-            if text
-        ]
-        return Strip(segments, max(width, width - missing)).crop(0, width)
+
+def strip_of(shown: Shown, width: int, *, color: bool) -> Strip:
+    """Return a line of the screen as Textual takes it, exactly so wide."""
+    missing = width - width_of(shown.line) - width_of(shown.beside)
+    gap = (" " * missing, "")
+    segments = [
+        Segment(text, rich_style(style, shown.lit, color=color))
+        for text, style in (*shown.line, gap)
+        if text
+    ]
+    segments += [
+        Segment(text, rich_style(style, "", color=color)) for text, style in shown.beside if text
+    ]
+    return Strip(segments, max(width, width - missing)).crop(0, width)
