@@ -77,6 +77,9 @@ def test_what_cannot_be_read_does_not_end_the_list(index: TraceIndex) -> None:
     listing = browser.listing
     assert [listing.number(at) for at in range(len(listing))] == [1, 5, 7]
     assert "line 5 is not JSON" in browser.failure
-    browser.move(1)
+    browser.move(0)
     browser.look(never)
+    assert not browser.failure
+    browser.failure = "x is cut off"
+    browser.want(Wanted(drops=True))  # of what is listed then there is something to be said
     assert not browser.failure

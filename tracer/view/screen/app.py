@@ -97,7 +97,7 @@ class Writing:
 
     def said(self, now: float, *, ends: bool) -> str:
         """Return how far it is; a number only if it takes longer than somebody waits."""
-        said = f"writing {self._total} journeys ..."
+        said = f"writing {_counted(self._total)} ..."
         if now - self._began_s > PATIENCE_S:
             said += f" {100 * self.done // max(self._total, 1)} %"
         return f"{said}; q again leaves them unwritten" if ends else said
@@ -590,8 +590,8 @@ class Timeline(App[None]):
         except OSError as error:
             return f"nothing was written: {error.strerror or error}"
         count = done()
-        of = f" of {total}" if count < total else ""
-        return f"{count}{of} journey{'' if total == 1 else 's'} written to {path}"
+        of = f"{count} of " if count < total else ""
+        return f"{of}{_counted(total)} written to {path}"
 
     def _go_to(self, at_ns: int) -> None:
         """Choose the last journey of the list that began before that moment."""
@@ -628,6 +628,10 @@ class Timeline(App[None]):
             self._show()
         elif self._writing is None:
             self.exit()
+
+
+def _counted(journeys: int) -> str:
+    return f"{journeys} journey{'' if journeys == 1 else 's'}"
 
 
 def _in_one_line(message: str) -> str:

@@ -187,7 +187,7 @@ class Browser:
         self.in_detail = False
         self.marks: list[Journey] = []
         self.failure = ""
-        """What went wrong last, until another journey is chosen."""
+        """What went wrong last, until a journey is chosen, or which are listed."""
         self._made: dict[int, Journey | str] = {}
         """Journeys, or why they cannot be made."""
 
@@ -230,6 +230,7 @@ class Browser:
         self.listing = Listing(self.kept, wanted, self._always)
         self.looked_at_all = False
         self.listed = Listed.JOURNEYS
+        self.failure = ""
 
     def turn_to(self, listed: Listed) -> None:
         """List something else; what is listed already: journeys again."""
@@ -249,13 +250,15 @@ class Browser:
     def choose(self, number: int, *, follow: bool = False) -> None:
         """Choose the journey of that number, also if it cannot be read: keys must get past it."""
         self.follow = follow
+        if not follow:
+            self.failure = ""
         if number == self.chosen and self.journey is not None:
             return
         journey = self.made(number)
         wrong = self.why_not(number)
         if journey is None and not wrong:
             return
-        if wrong or not follow:
+        if wrong:
             self.failure = wrong
         self.chosen, self.journey, self.hop = number, journey, 0
         self.in_detail = self.in_detail and journey is not None
