@@ -20,10 +20,8 @@ from tracer.errors import TraceFileError
 from tracer.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from tracer.model import Capture, Journey
 
 _EXAMPLES = """\b
 Examples:
