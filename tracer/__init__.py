@@ -10,6 +10,8 @@ The house, in the order in which a packet's story flows through it::
     flow                 packet header bytes -> Flow
     frame                packet header bytes -> the Ethernet frame that a filter looks at
     words                a journey's parts in words
+    bridge               a topology's bridge and ways in words
+    completeness         how much of what happened a trace holds, in words
     filter               words of pcap-filter(7) -> C for the kernel program, or a frame's verdict
     changes              notes of what is different -> old and new values
     verdicts             netfilter's hooks and tables -> what each decided
@@ -43,8 +45,8 @@ The house, in the order in which a packet's story flows through it::
 Imports go one way, checked by import-linter: cli > session > view | export | kernel | topology >
 sink > journal > difference | learn | promise_file > asked | promise | statistics > tally >
 correlate | exchanges | expected | explain | limits | selection | trigger > changes | verdicts |
-way > filter | flow | frame | wanted | wire | words > probes > model > duration, errors, histogram,
-process, sudo, text.
+way > bridge | completeness | filter | flow | frame | wanted | wire | words > probes > model >
+duration, errors, histogram, process, sudo, text.
 """
 
 __version__ = "0.1.0"

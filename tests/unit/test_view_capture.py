@@ -4,9 +4,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.unit.journeys import CAPTURE, ETH0_C1, SUMMARY
+from tracer.completeness import LOSSES
 from tracer.correlate import Correlator, Names
 from tracer.model import Sampling, Summary
-from tracer.view.capture import LOSSES, closing, opening, sampling
+from tracer.view.capture import closing, opening, sampling
 from tracer.view.line import Line, text_of
 from tracer.view.theme import STYLES
 from tracer.wire import LOSSES as KERNEL_LOSSES

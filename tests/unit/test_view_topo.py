@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.unit import any_journey
 from tests.unit.journeys import CAPTURE, ETH0_C2, HOST, VETHC1, VETHC2
+from tracer.bridge import nat, state_words, ways
 from tracer.model import Device, Netns, Port, Rewrite, Route, Topology
-from tracer.view.bridge import nat, state_words, ways
 from tracer.view.line import text_of, width_of
 from tracer.view.look import Look
 from tracer.view.theme import STYLES

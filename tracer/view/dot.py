@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from tracer.bridge import is_forwarding, nat, state_words, ways
 from tracer.model import Device, Netns, Topology
-from tracer.view.bridge import is_forwarding, nat, state_words, ways
 
 _TO = "→"
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from tracer.bridge import is_forwarding, nat, state_words, ways
 from tracer.model import Device, Netns, Topology
-from tracer.view.bridge import is_forwarding, nat, state_words, ways
 from tracer.view.line import Line, Span, cells, clip, trimmed, width_of
 from tracer.view.look import Look
 

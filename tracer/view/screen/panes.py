@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
+from tracer.completeness import LOSSES
 from tracer.duration import words
 from tracer.journal import Kept
 from tracer.model import (
@@ -24,7 +25,6 @@ from tracer.model import (
 )
 from tracer.tally import Tally
 from tracer.view import counts as tables
-from tracer.view.capture import LOSSES
 from tracer.view.hop import hop_lines
 from tracer.view.journey import block
 from tracer.view.line import Line, Span, cells, clip, fill, trimmed, width_of, within

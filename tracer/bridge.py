@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A bridge in words: what is unusual about its ports, and how its namespace leads on.
 
-What drawings and graphs of a topology say alike. Pure: a topology in, text out.
+What drawings, graphs and reports of a topology say alike. Pure: a topology in, text out.
 """
 
 from __future__ import annotations
