@@ -62,6 +62,7 @@ FORMATS = {
     "pcapng": Format(
         "tracer.export.pcapng:pcapng", "the packets' headers for Wireshark, with paths as comments"
     ),
+    "html": Format("tracer.export.html:html", "a report in one file for any browser"),
     "otlp": Format("tracer.export.otlp:otlp", "OTLP JSON lines: each journey a trace of spans"),
     "csv": Format("tracer.export.csv:csv", "a table with one row for each hop", readable=True),
     "json": Format("tracer.export.json:json", "a trace again, of what was chosen", readable=True),
