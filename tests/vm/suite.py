@@ -160,7 +160,8 @@ def fetch() -> None:
 
 def source_jobs() -> list[Job]:
     """What needs no kernel to trace."""
-    return [Job("lint", ["tests/lint"]), Job("unit", pytest(), ["tests/unit"])]
+    unit = Job("unit", pytest(), ["tests/unit"], require="browser")
+    return [Job("lint", ["tests/lint"]), unit]
 
 
 def guest_jobs(*, everything: bool = False) -> list[Job]:
