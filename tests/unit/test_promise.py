@@ -227,6 +227,28 @@ def test_the_exit_code_tells_and_reports_are_written(
     assert "exists already" in capsys.readouterr().err
 
 
+def test_a_trace_that_is_cut_off_is_judged_as_far_as_it_goes_and_proves_nothing(
+    trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = Path(trace).read_bytes()
+    Path(trace).write_bytes(content[: content.rindex(b'{"type":"footer"')])
+    every = "outcome=['consumed','delivered','dropped','transmitted','unfinished','damaged']"
+    for words in (every, ""):
+        spec = spec_of(tmp_path, f"[[promise]]\nname = 'all'\nfrom = 'c1'\n{words}")
+        report_file = tmp_path / "report.xml"
+        assert run(["expect", trace, spec, "-f", "--junit", str(report_file)]) == 1
+        out, err = capsys.readouterr()
+        assert ("promises kept" in out) == (words == every)
+        assert "has no footer" in err
+        suite = ET.parse(report_file).getroot().find("testsuite")
+        assert suite is not None
+        assert (suite.get("tests"), suite.get("errors")) == ("2", "1")
+        assert "has no footer" in report_file.read_text()
+    learned = tmp_path / "learned.toml"
+    assert run(["expect", "--learn", trace, str(learned)]) == 1
+    assert not learned.exists()
+
+
 def test_learning_writes_a_file_that_is_not_overwritten(
     trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
