@@ -17,6 +17,7 @@ import pytest
 from tests.terminal import Terminal
 from tests.unit.journeys import CAPTURE, DROPPED, REPLY
 from tests.unit.screens import journeys
+from tests.unit.traces import gzipped, trace_of, write
 from tracer.cli.screen import Incoming
 from tracer.export.trace_reader import TraceReader
 from tracer.export.trace_writer import TraceWriter
@@ -185,6 +186,24 @@ def test_no_color_is_no_colour(trace: Path) -> None:
             assert not any(code in terminal.written for code in colours)
             if options:
                 assert terminal.text.isascii()
+
+
+@pytest.mark.parametrize("how", ["show {gz}", "show - <{gz}", "cat {gz} | show -"])
+def test_what_is_compressed_and_what_follows_it_is_looked_at(tmp_path: Path, how: str) -> None:
+    found = journeys(ROUNDS)
+    content = gzipped(trace_of(found)) + gzipped(trace_of(found))
+    path = write(tmp_path / "t.json", content)
+    command = how.format(gz=shlex.quote(path)).replace("show", shlex.join([*SKBTRACE, "show"]))
+    with Terminal(["sh", "-c", command], env={"PYTHONPATH": str(Path(__file__).parents[2])}) as it:
+        it.shows(f"{30 * ROUNDS} journeys")
+        it.type("G")
+        it.shows(f"#2-{found[-1].id} ")
+        it.type("g\r")
+        it.shows("hop 1 of")
+        it.type("q")
+        assert it.ends() == 0
+        assert b"holds 2 traces" in it.written
+        assert it.is_clean
 
 
 class Pipe:

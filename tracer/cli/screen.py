@@ -11,18 +11,20 @@ import os
 import select
 import sys
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
-from tracer.cli import options
+from tracer.cli import options, saying
 from tracer.cli.signals import Signals, ending_signals
 from tracer.errors import SkbtraceError, TraceFileError, UsageError
+from tracer.export.opened import Opened
 
 if TYPE_CHECKING:
+    from tracer.export.part import Part
     from tracer.model import Capture, Journey
     from tracer.view.screen.browser import Accepts
     from tracer.view.screen.panes import Watched
@@ -34,7 +36,8 @@ _SWITCH_S = 0.001
 """So long a thread may compute while another one waits for its turn: keys shall not wait."""
 _PATIENCE_S = 0.2
 """How long it is waited for a line before it is asked whether to go on."""
-_CHUNK = 1 << 20
+_NUMBER = 4
+"""Bytes for the number of a trace."""
 _BATCH = 512
 """Lines that are handed over together at most."""
 _SAID_MOST = 65536
@@ -222,9 +225,7 @@ def _screen_of_its_own() -> Iterator[None]:
 # --- over a trace ---------------------------------------------------------------------------------
 
 
-def show_file(
-    stream: BinaryIO, name: str, *, color: str, ascii_only: bool, always: Choosing
-) -> None:
+def show_file(stream: Opened, name: str, *, color: str, ascii_only: bool, always: Choosing) -> None:
     """Look at a trace file. Raises TraceFileError at the end if it is not whole."""
     from tracer.export.trace_index import TraceIndex
 
@@ -239,7 +240,7 @@ def show_file(
         index.count(lambda: not over.is_set())
 
     feeding = Feeding(feed, over.set, lambda: index.capture)
-    with ending_signals() as signals:
+    with saying(lambda: index.notes), _keyboard(), ending_signals() as signals:
         look_at(
             Path(name).name,
             index,
@@ -253,7 +254,7 @@ def show_file(
 
 
 def show_stream(
-    stream: BinaryIO, name: str, *, color: str, ascii_only: bool, always: Choosing, chosen: bool
+    stream: Opened, name: str, *, color: str, ascii_only: bool, always: Choosing, chosen: bool
 ) -> None:
     """Look at a trace while it comes in. Raises as ``show_file``.
 
@@ -265,7 +266,15 @@ def show_stream(
     over = threading.Event()
     incoming = Incoming(os.dup(stream.fileno()), over)
     lines = Lines(name)
-    journal = Journal(lines.journey)
+    parts: list[Part] = []
+    """The traces that came, one after the other. Before a line that is kept stands its number."""
+    notes: list[str] = []
+
+    def make(kept: bytes) -> Journey:
+        part = parts[int.from_bytes(kept[:_NUMBER])]
+        return lines.placed(lines.journey(kept[_NUMBER:]), part)
+
+    journal = Journal(make)
 
     @cache
     def choosing() -> Accepts | None:
@@ -276,7 +285,16 @@ def show_stream(
         return accepts is None or accepts(journey)
 
     def take(reader: TraceReader, batch: list[bytes]) -> None:
-        journal.lines([(*g, line) for line in batch if (g := lines.glance(line)) is not None])
+        number = (len(parts) - 1).to_bytes(_NUMBER)
+        ids = parts[-1].ids
+        journal.lines(
+            [
+                (ids + glance.id, glance.dropped, number + line)
+                for line in batch
+                if (glance := lines.glance(line)) is not None
+            ]
+        )
+        batch.clear()
         for change in reader.changes[-1:]:
             journal.topology(change)
         for sampling in reader.samplings[-1:]:
@@ -290,22 +308,26 @@ def show_stream(
                 return
             raise
         journal.begin(reader.capture)
+        parts.append(reader.part)
         batch: list[bytes] = []
         try:
             for line in reader.lines():
+                if reader.part is not parts[-1]:
+                    take(reader, batch)
+                    parts.append(reader.part)
                 batch.append(line)
                 if len(batch) == _BATCH or not incoming.more:
                     take(reader, batch)
-                    batch.clear()
         except TraceFileError as error:
             if not over.is_set():
                 feeding.failure = error
         take(reader, batch)
+        notes.extend(reader.notes)
         if reader.summary is not None:
             journal.end(reader.summary)
 
     feeding = Feeding(feed, over.set, lambda: journal.capture)
-    with _keyboard(), ending_signals() as signals:
+    with saying(lambda: notes), _keyboard(), ending_signals() as signals:
         look_at(
             "",
             journal,
@@ -318,41 +340,18 @@ def show_stream(
         )
 
 
-class Incoming:
-    """Lines from a file descriptor, of which it can be told whether one waits."""
+class Incoming(Opened):
+    """Lines from a file descriptor, which ends when it is over, though more may come."""
 
     def __init__(self, fd: int, over: threading.Event) -> None:
-        self._fd = fd
+        super().__init__(os.fdopen(fd, "rb", buffering=0, closefd=False), "standard input")
         self._over = over
-        self._lines: deque[bytes] = deque()
-        self._rest = b""
-        self._ended = False
 
-    @property
-    def more(self) -> bool:
-        """Whether a line is there already."""
-        return bool(self._lines)
-
-    def readline(self, limit: int = -1, /) -> bytes:
-        """Return a line, or ``limit`` bytes of one that is longer; empty at the end, or if over."""
-        while not self._lines and not self._ended:
-            if limit >= 0 and len(self._rest) >= limit:
-                break
-            if self._over.is_set():
-                return b""
-            if select.select([self._fd], [], [], _PATIENCE_S)[0]:
-                data = os.read(self._fd, _CHUNK)
-                self._ended = not data
-                whole, newline, rest = data.rpartition(b"\n")
-                if newline:
-                    self._lines.extend(line + b"\n" for line in (self._rest + whole).split(b"\n"))
-                    self._rest = rest
-                else:
-                    self._rest += data
-        if self._lines:
-            return self._lines.popleft()
-        line, self._rest = self._rest, b""
-        return line
+    def _block(self) -> bytes:
+        while not self._over.is_set():
+            if select.select([self.fileno()], [], [], _PATIENCE_S)[0]:
+                return super()._block()
+        return b""
 
 
 @contextmanager
