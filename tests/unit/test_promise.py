@@ -266,6 +266,8 @@ def test_what_is_no_file_of_promises_is_said(
     assert "expect --learn TRACE SPEC" in capsys.readouterr().err
     assert run(["expect", trace, spec_of(tmp_path, "[[promise")]) == 2
     assert "is not TOML" in capsys.readouterr().err
+    assert run(["expect", trace, spec_of(tmp_path, "a = " + "[" * 100_000)]) == 2
+    assert "is not TOML" in capsys.readouterr().err
     assert run(["expect", trace, spec_of(tmp_path, "[[promise]]\nat_least = 'x'")]) == 2
     assert "spec.toml: promise 1: at_least is a whole number" in capsys.readouterr().err
 

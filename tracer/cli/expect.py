@@ -128,7 +128,7 @@ def _promises(spec: str) -> list[Promise]:
     name = printable(spec)
     try:
         members = tomllib.loads(Path(spec).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, OSError):
             raise SkbtraceError(
                 f"cannot read {name}: {error.strerror}",
