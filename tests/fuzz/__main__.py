@@ -2,7 +2,7 @@
 """``python -m tests.fuzz [--seconds N] [CORPUS]``: look for input that readers do not survive.
 
 Takes the extra ``fuzz`` (``pip install -e '.[fuzz]'``). What is found interesting goes into CORPUS,
-a new folder under /tmp if none is named; what ends it is said by libFuzzer, and is in ./crash-*.
+a new folder under /tmp if none is named; what ends it is said by libFuzzer, and goes there as well.
 """
 
 from __future__ import annotations
@@ -29,9 +29,19 @@ def main() -> None:
     corpus.mkdir(exist_ok=True)
     reader.sow(corpus)
     print(f"corpus: {corpus}", file=sys.stderr)
-    arguments = [sys.argv[0], f"-max_total_time={typed.seconds}", "-max_len=65536"]
-    arguments += ["-timeout=20", "-rss_limit_mb=1024", "-print_final_stats=1", str(corpus)]
-    atheris.Setup(arguments, reader.one)
+    arguments = [sys.argv[0], f"-max_total_time={typed.seconds}", "-max_len=32768"]
+    arguments += [
+        f"-artifact_prefix={corpus}/",
+        "-timeout=20",
+        "-rss_limit_mb=1024",
+        "-print_final_stats=1",
+        str(corpus),
+    ]
+
+    def mutate(data: bytes, most: int, seed: int) -> bytes:
+        return reader.mutate(data, most, seed, atheris.Mutate)
+
+    atheris.Setup(arguments, reader.one, custom_mutator=mutate)
     atheris.Fuzz()
 
 

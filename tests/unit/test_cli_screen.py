@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from tests.terminal import Terminal
 from tests.unit.journeys import CAPTURE, DROPPED, REPLY
 from tests.unit.screens import journeys
 from tests.unit.traces import gzipped, trace_of, write
-from tracer.cli.screen import Incoming
+from tracer.cli.screen import Incoming, save
+from tracer.export.opened import opened
 from tracer.export.trace_reader import TraceReader
 from tracer.export.trace_writer import TraceWriter
 from tracer.model import Outcome, Summary
@@ -204,6 +206,15 @@ def test_what_is_compressed_and_what_follows_it_is_looked_at(tmp_path: Path, how
         assert it.ends() == 0
         assert b"holds 2 traces" in it.written
         assert it.is_clean
+
+
+def test_what_is_saved_of_a_rotated_trace_is_no_file_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved = save(replace(CAPTURE, part=3), [REPLY], "journey.json")
+    with opened(saved) as stream:
+        assert TraceReader(stream, saved).capture == CAPTURE
 
 
 class Pipe:

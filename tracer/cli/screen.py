@@ -14,6 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -141,7 +142,7 @@ def save(capture: Capture, journeys: Sequence[Journey], name: str) -> str:
     path = _free(name)
     with closing(open_output(path)) as stream:
         writer = TraceWriter(stream, path)
-        writer.begin(capture)
+        writer.begin(replace(capture, part=None))  # no file of the rotated trace it may be from
         writer.journeys(journeys)
         writer.end(
             Summary(

@@ -140,8 +140,9 @@ _CHOOSING = frozenset(
     "--out-rotate",
     "rotate",
     metavar="SPEC",
-    help="Write FILE.000001, FILE.000002 ...: another one after so many bytes (100M), after a time "
-    "(1h), or whichever is first (100M,1h). keep=10 removes all but the last ten.",
+    help="For -w trace.json, write trace.000001.json, trace.000002.json ...: another one after so "
+    "many bytes (100M), after a time (1h), or whichever is first (100M,1h). keep=10 removes all "
+    "but the last ten.",
 )
 @click.option("-f", "force", is_flag=True, help="Let -w overwrite FILE.")
 @click.option("-c", "count", type=click.IntRange(1), metavar="N", help="Stop after N journeys.")

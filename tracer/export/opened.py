@@ -29,8 +29,9 @@ class Opened:
     is left of it; TraceFileError for zstd where this Python cannot do it.
     """
 
-    def __init__(self, stream: BinaryIO, name: str) -> None:
+    def __init__(self, stream: BinaryIO, name: str, *, closes: bool = True) -> None:
         self.name = printable(name)
+        self._closes = closes
         self._stream = stream
         self._read = getattr(stream, "read1", stream.read)  # a pipe gives what is there
         self._is_file = _is_file(stream)
@@ -60,8 +61,8 @@ class Opened:
         self.close()
 
     def close(self) -> None:
-        """Close it, but for standard input, which was open before."""
-        if self._stream is not sys.stdin.buffer:
+        """Close the stream, unless it is whoever's that gave it: ``closes``."""
+        if self._closes:
             self._stream.close()
 
     @property
@@ -174,9 +175,10 @@ def opened(file: str) -> Opened:
     """Open a trace; ``-`` is standard input. Raises TraceFileError."""
     if file == "-":
         stream: BinaryIO = sys.stdin.buffer
-        if _is_file(stream):  # a descriptor of its own: the view gives 0 to the keyboard
+        own = _is_file(stream)
+        if own:  # a descriptor of its own: the view gives 0 to the keyboard
             stream = os.fdopen(os.dup(stream.fileno()), "rb", buffering=0)
-        return Opened(stream, "standard input")
+        return Opened(stream, "standard input", closes=own)
     try:
         return Opened(Path(file).open("rb", buffering=0), file)
     except (OSError, ValueError) as error:
