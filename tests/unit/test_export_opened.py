@@ -290,3 +290,31 @@ def test_names_of_one_trace_are_not_put_into_another() -> None:
     list(reader)
     again = Opened(io.BytesIO(PLAIN + trace_of(JOURNEYS, LATER)), "t")
     assert len(list(TraceReader(again, "t", reader.changes))) == 2 * len(JOURNEYS)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 300])
+def test_what_follows_a_trace_whose_tracer_was_killed_is_read(cut: int, tmp_path: Path) -> None:
+    lines = PLAIN.splitlines(keepends=True)
+    half = b"".join(lines[:5])[: -cut or None]
+    packing = packing_of("t.gz")
+    assert packing is not None
+    expected = JOURNEYS[: 4 - bool(cut)] + joined(JOURNEYS, "2-", HOUR_NS)
+    later = trace_of(JOURNEYS, LATER)
+    for content in (half + later, packing.pack(half) + gzipped(later)):
+        journeys, wrong = read(content)
+        assert journeys == expected
+        assert "holds 2 traces, of which some have no footer (1)" in wrong
+        with opened(write(tmp_path / "t", content)) as stream:
+            index = TraceIndex(stream, "t")
+            with pytest.raises(TraceFileError, match="no footer"):
+                index.scan()
+            assert [index.journey(number) for number in range(index.seen)] == expected
+
+
+def test_what_lies_before_a_damage_is_read() -> None:
+    content = gzipped(trace_of(MANY))
+    at = len(content) // 2
+    journeys, wrong = read(content[:at] + b"\xff" * 40 + content[at + 40 :])
+    assert len(journeys) > len(MANY) // 3
+    assert journeys == MANY[: len(journeys)]
+    assert wrong.startswith("cannot read t.json: what is compressed in it is damaged; ")

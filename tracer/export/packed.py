@@ -166,10 +166,11 @@ class Unpacking:
     def _gunzipped(self, data: bytes) -> Generator[bytes, None, bytes]:
         one = self._gzip
         while True:
+            before = one.copy()
             try:
                 piece = one.decompress(data, PIECE)
-            except zlib.error as error:
-                raise DamagedError(0, "what is compressed in it is damaged") from error
+            except zlib.error:
+                return (yield from self._up_to_damage(before, data))
             if piece:
                 yield piece
             if one.eof:
@@ -178,6 +179,26 @@ class Unpacking:
             data = one.unconsumed_tail
             if not data and len(piece) < PIECE:
                 return b""
+
+    def _up_to_damage(self, one: Any, data: bytes) -> Generator[bytes, None, bytes]:
+        """Give what lies before the damage; return what stands there if it is another file.
+
+        That follows where a tracer was killed and ``cat`` put another trace behind its own.
+        """
+        found = bytearray()
+        for at in range(len(data)):
+            try:
+                found += one.decompress(data[at : at + 1])
+            except zlib.error as error:
+                yield bytes(found)
+                if data.startswith(GZIP, at):
+                    self._gzip = None
+                    return data[at:]
+                raise DamagedError(0, "what is compressed in it is damaged") from error
+            if len(found) > PIECE:
+                yield bytes(found)
+                found.clear()
+        raise AssertionError("it was damaged before")
 
     def _unzstd(self, data: bytes) -> Generator[bytes, None, bytes]:
         one = self._zstd

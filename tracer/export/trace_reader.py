@@ -30,6 +30,10 @@ _T = TypeVar("_T")
 _JOURNEY = b'{"type":"journey","id":"'
 """How the line of a journey begins that skbtrace wrote: what else is on it need not be looked at
 to know what it is."""
+_HEADER = b'{"type":"header","format":"skbtrace",'
+"""How a header begins that skbtrace wrote; it stands in no text either."""
+_JOURNEYS_END = b"]}\n"
+"""How the line of a journey ends that skbtrace wrote, and no header's."""
 _ID = slice(len(_JOURNEY), len(_JOURNEY) + 16)
 """Where on it the id begins."""
 _DROPPED = b'"outcome":"dropped"'
@@ -178,6 +182,8 @@ class TraceReader:
         while line := self._next():
             if not line.endswith(b"\n"):
                 self._check_end(line)
+            if not line.endswith(_JOURNEYS_END) and _HEADER in line:
+                line = line[line.rindex(_HEADER) :]  # before it a tracer was killed in its line
             ended = self._footers[-1] is not None
             if line.startswith(_JOURNEY) and not ended:
                 self._read += 1
