@@ -208,6 +208,25 @@ def test_what_is_compressed_and_what_follows_it_is_looked_at(tmp_path: Path, how
         assert it.is_clean
 
 
+def test_a_file_that_cannot_be_begun_in_the_middle_is_looked_at_as_it_comes(tmp_path: Path) -> None:
+    """zstd: of that only the last journeys are kept, as of a pipe."""
+    zstd = pytest.importorskip("backports.zstd")
+    path = write(tmp_path / "t.zst", zstd.compress(trace_of(journeys(ROUNDS))))
+    program = (
+        "import sys, backports, backports.zstd\n"
+        "sys.modules['compression'] = backports\n"
+        "sys.modules['compression.zstd'] = backports.zstd\n"
+        "from tracer.cli import main\n"
+        f"main(['show', {path!r}])\n"
+    )
+    with Terminal([sys.executable, "-c", program]) as it:
+        it.shows(f"{15 * ROUNDS} journeys")
+        it.shows("ENDED")
+        it.type("q")
+        assert it.ends() == 0
+        assert it.is_clean
+
+
 def test_what_is_saved_of_a_rotated_trace_is_no_file_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
