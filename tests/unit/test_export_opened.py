@@ -318,3 +318,16 @@ def test_what_lies_before_a_damage_is_read() -> None:
     assert len(journeys) > len(MANY) // 3
     assert journeys == MANY[: len(journeys)]
     assert wrong.startswith("cannot read t.json: what is compressed in it is damaged; ")
+
+
+def test_files_of_two_rotated_traces_may_alternate() -> None:
+    content = b"".join(
+        trace_of(JOURNEYS[2 * part - 2 : 2 * part], replace(capture, part=part))
+        for part in (1, 2)
+        for capture in (CAPTURE, LATER)
+    )
+    reader = TraceReader(Opened(io.BytesIO(content), "t"), "t")
+    one, two = joined(JOURNEYS[:2], "2-", HOUR_NS), joined(JOURNEYS[2:4], "2-", HOUR_NS)
+    assert list(reader) == JOURNEYS[:2] + one + JOURNEYS[2:4] + two
+    assert len(reader.changes) == 3  # each time names begin to mean something else
+    assert "holds 2 traces" in reader.notes[0]

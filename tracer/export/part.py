@@ -75,8 +75,9 @@ class Parts:
         self._numbers = {(_run(first), first.part)}
 
     def begin(self, capture: Capture) -> bool:
-        """Take the next one in; return whether it goes on with a capture that is there already."""
+        """Take the next one in; return whether it goes on with the capture of the one before."""
         run, number = _run(capture), capture.part
+        same = run == _run(self.all[-1].capture)
         known = self._runs.get(run)
         goes_on = known is not None and None not in {number, known.capture.part}
         if known is not None and goes_on and (run, number) not in self._numbers:
@@ -92,7 +93,7 @@ class Parts:
             self._runs[run] = part
         self._numbers.add((run, number))
         self.all.append(part)
-        return goes_on
+        return goes_on and same
 
     def taken(self, journey_id: str) -> None:
         """Say that a journey's id is this one: ids of other traces shall not begin like it."""
