@@ -8,7 +8,7 @@ PYTHON = .venv/bin/python
 # depmod and the like, which a user's PATH may lack.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
-.PHONY: help demo test unit lint kernel bench soak clean
+.PHONY: help demo test unit fuzz lint kernel bench soak clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -26,6 +26,11 @@ test: ## lint, unit, harness, the kernel tests on four kernels; ALL=1: each on e
 unit: ## the unit tests alone; ARGS='-k wire'
 	@tests/setup test
 	@$(PYTHON) -m pytest tests/unit -q $(ARGS)
+
+fuzz: ## ten minutes of made-up traces and promises for what reads them; ARGS="--seconds 60 CORPUS"
+	@tests/setup test
+	@$(PYTHON) -c 'import atheris' 2>/dev/null || $(PYTHON) -m pip install --quiet 'atheris>=2.3'
+	@$(PYTHON) -m tests.fuzz $(ARGS)
 
 lint: ## check the sources
 	@tests/setup lint

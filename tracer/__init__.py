@@ -24,6 +24,7 @@ The house, in the order in which a packet's story flows through it::
     limits               how much is followed, and a ceiling on what that costs
     asked                all of what a run is asked to trace
     histogram, tally     many journeys -> what they have in common
+    totals               summaries of several captures <-> one of all
     statistics           a trace's journeys -> where their time goes
     difference           two traces -> what is different
     promise              journeys, what was promised of them -> what is broken
@@ -44,9 +45,9 @@ The house, in the order in which a packet's story flows through it::
 
 Imports go one way, checked by import-linter: cli > session > view | export | kernel | topology >
 sink > journal > difference | learn | promise_file > asked | promise | statistics > tally >
-correlate | exchanges | expected | explain | limits | selection | trigger > changes | verdicts |
-way > bridge | completeness | filter | flow | frame | wanted | wire | words > probes > model >
-duration, errors, histogram, process, sudo, text.
+correlate | exchanges | expected | explain | limits | selection | trigger > changes | totals |
+verdicts | way > bridge | completeness | filter | flow | frame | wanted | wire | words > probes >
+model > duration, errors, histogram, process, sudo, text.
 """
 
 __version__ = "0.1.0"

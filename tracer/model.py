@@ -473,6 +473,9 @@ class TopologyChange(NamedTuple):
     at_ns: int
     """When the first sign of it was seen."""
     topology: Topology
+    anew: bool = False
+    """What follows is of another capture: what is known of its namespaces tells nothing about those
+    before, nor the other way round."""
 
 
 class Sampling(NamedTuple):
@@ -521,6 +524,9 @@ class Capture:
     asked: Mapping[str, str] = field(default_factory=dict)
     """By what packets and journeys were chosen: the option without its dashes (``filter`` for the
     expression of pcap-filter(7)) → what was typed."""
+    part: int | None = None
+    """Which one of the files of a rotated trace this is, from 1. The journeys' ids are those of all
+    of them together, and so are the clocks."""
 
     @property
     def attached(self) -> tuple[str, ...]:

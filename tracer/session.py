@@ -174,6 +174,7 @@ class Session:
             Names(places.device, places.netns, source.symbol, source.reason, source.table), ids
         )
         self._exchanges = Exchanges()
+        self._begun: Capture | None = None
         self._stop = threading.Event()
         self._draining = False
         self._hurried = False
@@ -217,7 +218,7 @@ class Session:
         are gone then as well.
         """
         try:
-            capture = self._capture(self._source.start())
+            self._begun = capture = self._capture(self._source.start())
             self._sink.begin(capture)
             if self._limits.samples:
                 self._sink.sampling(Sampling(capture.monotonic_ns, self._limits.one_in))
@@ -242,6 +243,11 @@ class Session:
             return summary
         finally:
             self._source.close()
+
+    def so_far(self) -> Summary:
+        """Return what the capture's end would say now. For a sink, from the thread it runs in."""
+        assert self._begun is not None
+        return self._summary(self._begun)
 
     def _health(self) -> Health:
         lost = self._source.lost() | self._correlator.lost

@@ -15,11 +15,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from tests.terminal import Terminal
 from tests.unit.journeys import ALL, CAPTURE, REPLY, REQUEST, SUMMARY, TCP, UDP
+from tracer.export.output import open_trace
 from tracer.export.trace_writer import TraceWriter
 from tracer.model import Journey
 
@@ -95,7 +97,11 @@ class _Lines:
 
 def measure() -> dict[str, Any]:
     """Do both; the figures."""
-    return {"flood": measure_flood(), "trace": measure_trace()}
+    return {
+        "flood": measure_flood(),
+        "trace": measure_trace("trace.json"),
+        "compressed": measure_trace("trace.json.gz"),
+    }
 
 
 def measure_flood() -> dict[str, float]:
@@ -144,7 +150,7 @@ def measure_flood() -> dict[str, float]:
 def write_trace(path: Path, most_hops: int = TRACE_HOPS) -> tuple[int, int]:
     """Write a trace of that many hops, or a few more; its journeys and hops."""
     hops = count = 0
-    with path.open("wb", buffering=0) as stream:
+    with closing(open_trace(str(path))) as stream:
         writer = TraceWriter(stream, "trace")
         writer.begin(CAPTURE)
         batch: list[Journey] = []
@@ -161,10 +167,10 @@ def write_trace(path: Path, most_hops: int = TRACE_HOPS) -> tuple[int, int]:
     return count, hops
 
 
-def measure_trace() -> dict[str, float]:
+def measure_trace(name: str) -> dict[str, float]:
     """The view over a file of a million hops: the first rows, the far end, memory."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "trace.json")
+        path = Path(folder, name)
         count, hops = write_trace(path)
         size = path.stat().st_size
         began = time.monotonic()
@@ -194,7 +200,7 @@ def measure_trace() -> dict[str, float]:
 
 def rows(figures: dict[str, Any]) -> Iterator[tuple[bool, str, str, str]]:
     """Give what was reached, and the bars."""
-    flood, trace = figures["flood"], figures["trace"]
+    flood = figures["flood"]
     due = RATE * SECONDS
     yield (
         flood["shown"] == flood["written"] > 0.99 * due and flood["status"] == 0,
@@ -222,16 +228,17 @@ def rows(figures: dict[str, Any]) -> Iterator[tuple[bool, str, str, str]]:
         f"{flood['memory_mb']:.0f} MB, {flood['memory_grown_mb']:+.0f} MB",
         "bounded",
     )
-    what = f"a trace of {trace['hops']} hops ({trace['file_mb']:.0f} MB): first rows"
-    yield (trace["first_s"] < 1, what, f"{trace['first_s']:.2f} s", "within 1 s")
-    yield (True, "  every journey found", f"{trace['indexed_s']:.2f} s", "")
-    yield (
-        trace["key_ms"] < 100,
-        "  to its end and back, longest (median)",
-        f"{trace['key_ms']:.0f} ms ({trace['key_median_ms']:.0f} ms)",
-        "within 100 ms",
-    )
-    yield (trace["memory_mb"] < 500, "  memory", f"{trace['memory_mb']:.0f} MB", "below 500 MB")
+    for trace in (figures["trace"], figures["compressed"]):
+        what = f"a trace of {trace['hops']} hops ({trace['file_mb']:.0f} MB): first rows"
+        yield (trace["first_s"] < 1, what, f"{trace['first_s']:.2f} s", "within 1 s")
+        yield (True, "  every journey found", f"{trace['indexed_s']:.2f} s", "")
+        yield (
+            trace["key_ms"] < 100,
+            "  to its end and back, longest (median)",
+            f"{trace['key_ms']:.0f} ms ({trace['key_median_ms']:.0f} ms)",
+            "within 100 ms",
+        )
+        yield (trace["memory_mb"] < 500, "  memory", f"{trace['memory_mb']:.0f} MB", "below 500 MB")
 
 
 def _child(pid: int) -> int:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tracer.export.opened import opened
 from tracer.export.trace_reader import TraceReader
 from tracer.kernel.host import checks
 from tracer.model import Capture, Journey, Sampling, Summary, TopologyChange
@@ -141,7 +142,7 @@ class Trace:
     """A trace file, read."""
 
     def __init__(self, path: Path) -> None:
-        with path.open("rb") as stream:
+        with opened(str(path)) as stream:
             reader = TraceReader(stream, path.name)
             self.journeys: list[Journey] = list(reader)
             self.capture: Capture = reader.capture

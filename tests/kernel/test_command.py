@@ -108,6 +108,59 @@ def test_killed_it_leaves_no_probe_and_the_next_start_takes_the_lab_away(tmp_pat
     assert left_behind() == []
 
 
+def test_a_compressed_trace_is_read_while_it_grows_and_after_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "trace.json.gz"
+    process = start_skbtrace("--topology", "docker0", "--no-ui", "-w", str(path))
+    until(lambda: path.stat().st_size > 4000, "journeys are written")
+    growing = skbtrace("show", str(path), status=1)
+    process.kill()
+    process.communicate(timeout=TIMEOUT_S)
+    until(lambda: not any("veth_xmit" in line for line in left_behind()), "the probes go")
+    killed = skbtrace("show", str(path), status=1)
+    assert "ends too early" in killed.stderr
+    assert killed.stdout.startswith(growing.stdout.rpartition("\n#")[0][:500])
+    assert growing.stdout.count("\n#") <= killed.stdout.count("\n#")
+
+
+def test_a_trace_in_several_files_is_one(tmp_path: Path) -> None:
+    user = {"SUDO_UID": "65534", "SUDO_GID": "65534"}
+    tmp_path.chmod(0o755)
+    folder = tmp_path / "nobodys"
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    for parent in tmp_path.parents:
+        if parent.name.startswith("pytest-"):
+            parent.chmod(0o755)
+    path = folder / "trace.json.gz"
+    rotated = ("-w", str(path), "--out-rotate", "8K")
+    skbtrace("--topology", "docker0", "-q", "-c", "200", *rotated, env=os.environ | user)
+    files = sorted(folder.iterdir())
+    assert [file.name for file in files] == [
+        f"trace.{number:06d}.json.gz" for number in range(1, len(files) + 1)
+    ]
+    assert len(files) > 1
+    assert {file.stat().st_uid for file in files} == {65534}
+    each = [Trace(file) for file in files]
+    assert [trace.capture.part for trace in each] == list(range(1, len(files) + 1))
+    assert sum(trace.summary.journeys for trace in each) == 200
+    whole = folder / "whole.gz"
+    whole.write_bytes(b"".join(file.read_bytes() for file in files))
+    together = Trace(whole)
+    assert together.journeys == [journey for trace in each for journey in trace.journeys]
+    assert together.summary.counted is not None
+    assert together.summary.counted.packets >= 200
+    assert not any(together.summary.lost.values())
+    shown = skbtrace("show", str(whole))
+    assert "200 journeys: " in shown.stderr
+    assert "holds" not in shown.stderr
+    kept = ("-f", "-w", str(path), "--out-rotate", "8K,keep=1")
+    for file in folder.iterdir():
+        file.unlink()
+    skbtrace("--topology", "docker0", "-q", "-c", "200", *kept, env=os.environ | user)
+    (last,) = folder.iterdir()
+    assert (Trace(last).capture.part or 0) > 1
+
+
 def test_exactly_so_many_journeys(tmp_path: Path) -> None:
     done = skbtrace("--topology", "docker0", "-c", "7", "--json")
     lines = [json.loads(line) for line in done.stdout.splitlines()]

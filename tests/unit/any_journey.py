@@ -260,6 +260,7 @@ def captures(draw: st.DrawFn) -> Capture:
         tool=draw(names),
         cpus=draw(counts),
         asked=draw(st.dictionaries(names, names, max_size=3)),
+        part=draw(st.none() | st.integers(1, 2**20)),
     )
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,14 @@ import pytest
 from tests.terminal import Terminal
 from tests.unit.journeys import CAPTURE, DROPPED, REPLY
 from tests.unit.screens import journeys
+from tests.unit.traces import gzipped, trace_of, write
 from tracer.cli.feeding import Feeding, save
 from tracer.cli.show_screen import show_stream, take_in
 from tracer.errors import TraceFileError
 from tracer.export.incoming import Incoming
-from tracer.export.trace_reader import Lines, TraceReader
+from tracer.export.kept_lines import KeptLines
+from tracer.export.opened import opened
+from tracer.export.trace_reader import TraceReader
 from tracer.export.trace_writer import TraceWriter
 from tracer.journal import Journal
 from tracer.model import Journey, Outcome, Summary
@@ -297,6 +301,52 @@ def test_no_color_is_no_colour(trace: Path) -> None:
                 assert terminal.text.isascii()
 
 
+@pytest.mark.parametrize("how", ["show {gz}", "show - <{gz}", "cat {gz} | show -"])
+def test_what_is_compressed_and_what_follows_it_is_looked_at(tmp_path: Path, how: str) -> None:
+    found = journeys(ROUNDS)
+    content = gzipped(trace_of(found)) + gzipped(trace_of(found))
+    path = write(tmp_path / "t.json", content)
+    command = how.format(gz=shlex.quote(path)).replace("show", shlex.join([*SKBTRACE, "show"]))
+    with Terminal(["sh", "-c", command], env={"PYTHONPATH": str(Path(__file__).parents[2])}) as it:
+        it.shows(f"{30 * ROUNDS} journeys")
+        it.type("G")
+        it.shows(f"#2-{found[-1].id} ")
+        it.type("g\r")
+        it.shows("hop 1 of")
+        it.type("q")
+        assert it.ends() == 0
+        assert b"holds 2 traces" in it.written
+        assert it.is_clean
+
+
+def test_a_file_that_cannot_be_begun_in_the_middle_is_looked_at_as_it_comes(tmp_path: Path) -> None:
+    """zstd: of that only the last journeys are kept, as of a pipe."""
+    zstd = pytest.importorskip("backports.zstd")
+    path = write(tmp_path / "t.zst", zstd.compress(trace_of(journeys(ROUNDS))))
+    program = (
+        "import sys, backports, backports.zstd\n"
+        "sys.modules['compression'] = backports\n"
+        "sys.modules['compression.zstd'] = backports.zstd\n"
+        "from tracer.cli import main\n"
+        f"main(['show', {path!r}])\n"
+    )
+    with Terminal([sys.executable, "-c", program]) as it:
+        it.shows(f"{15 * ROUNDS} journeys")
+        it.shows("ENDED")
+        it.type("q")
+        assert it.ends() == 0
+        assert it.is_clean
+
+
+def test_what_is_saved_of_a_rotated_trace_is_no_file_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved = save(replace(CAPTURE, part=3), [REPLY], "journey.json")
+    with opened(saved) as stream:
+        assert TraceReader(stream, saved).capture == CAPTURE
+
+
 class Pipe:
     """Both ends of one."""
 
@@ -323,7 +373,7 @@ def test_no_descriptor_of_a_stream_is_left(trace: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("tracer.cli.show_screen.look_at", looked)
     monkeypatch.setattr("tracer.cli.show_screen.keyboard", nullcontext)
     before = descriptors()
-    with trace.open("rb") as stream:
+    with opened(str(trace)) as stream:
         show_stream(stream, "x", color="never", ascii_only=False)
     assert descriptors() == before
 
@@ -346,13 +396,14 @@ def test_a_stream_that_is_wrong_in_the_middle_is_taken_once(
         text = text.replace(b'"journeys":300', b'"journeys":299')
     lines = text.splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:7], wrong, *lines[7:]]))
-    journal = Journal(Lines("x").journey)
+    kept = KeptLines("x")
+    journal = Journal(kept.journey)
     with (
         path.open("rb") as stream,
         closing(Incoming(stream.fileno(), threading.Event())) as incoming,
         pytest.raises(TraceFileError, match=said),
     ):
-        take_in(incoming, "x", journal)
+        take_in(incoming, "x", journal, kept)
     assert journal.seen == (6 if wrong else 300)
     assert all(journal.journey(number) is not None for number in range(journal.seen))
 
@@ -366,6 +417,7 @@ def test_lines_come_whole_and_it_is_known_whether_one_waits() -> None:
     os.close(pipe.into)
     assert [pipe.incoming.readline() for _ in range(4)] == [b"three\n", b"four", b"", b""]
     os.close(pipe.out)
+    pipe.incoming.close()
 
 
 def test_a_line_that_is_too_long_is_given_in_pieces() -> None:
@@ -376,3 +428,4 @@ def test_a_line_that_is_too_long_is_given_in_pieces() -> None:
     assert pipe.incoming.readline(50) == b""
     os.close(pipe.into)
     os.close(pipe.out)
+    pipe.incoming.close()

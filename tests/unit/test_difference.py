@@ -170,3 +170,21 @@ def test_the_exit_code_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert told["different"] is True
     assert told["drops"][0]["journeys"] == [0, 1]
     assert run(["diff", a, str(tmp_path / "none.json")]) == 1
+
+
+def test_traces_that_are_cut_off_are_compared_as_far_as_they_go(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = write(tmp_path / "a.json", steady(1, 100))
+    b = write(tmp_path / "b.json", [*steady(1, 100), DROPPED])
+    Path(b).write_bytes(Path(b).read_bytes()[:-50])
+    assert run(["diff", a, b]) == 1
+    out, err = capsys.readouterr()
+    assert "only in B, 1 journey: NETFILTER_DROP in nf_hook_slow" in out
+    assert "b.json: line 103 is cut off" in err
+    Path(a).write_bytes(Path(a).read_bytes()[:-50])
+    assert run(["diff", "--json", a, b]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["different"] is True
+    assert "a.json: line 102 is cut off" in err
+    assert "b.json: line 103 is cut off" in err

@@ -1,15 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from __future__ import annotations
 
+import errno
+import gzip
+import io
+import json
 import os
 import subprocess
 import sys
+import threading
+import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.unit.journeys import CAPTURE, REQUEST
+from tests.unit.traces import read
 from tracer.errors import TraceFileError
-from tracer.export.output import open_output
+from tracer.export.output import PackedFile, open_output, open_trace
+from tracer.export.packed import packing_of
+from tracer.export.trace_writer import TraceWriter
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
 SOMEBODY = {"SUDO_UID": "12345", "SUDO_GID": "12346"}
@@ -185,3 +196,86 @@ def test_root_without_a_user_behind_it_writes_as_root(
     with open_output(str(path), environ=environ) as stream:
         stream.write(b"x")
     assert path.stat().st_uid == 0
+
+
+def test_a_name_that_says_so_is_compressed_and_can_be_read_at_any_time(tmp_path: Path) -> None:
+    path = tmp_path / "t.json.gz"
+    stream = open_trace(str(path), environ={})
+    for number in range(3):
+        assert stream.write(b"a line\n") == 7
+        unpacked = zlib.decompressobj(31).decompress(path.read_bytes())
+        assert unpacked == b"a line\n" * (number + 1)
+    stream.close()
+    assert gzip.decompress(path.read_bytes()) == b"a line\n" * 3
+
+
+def test_a_compressed_file_that_got_nothing_is_taken_away(tmp_path: Path) -> None:
+    open_trace(str(tmp_path / "t.json.gz"), environ={}).close()
+    assert names_in(tmp_path) == []
+
+
+class Disk(io.BytesIO):
+    """A disk with room for so many bytes, which takes a few at once."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+
+    def write(self, data: Any, /) -> int:
+        size = min(len(data), self.room - self.tell(), 100)
+        if size <= 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data[:size])
+
+
+def test_a_full_disk_leaves_what_can_be_read_and_counts_that() -> None:
+    packing = packing_of("t.gz")
+    assert packing is not None
+    disk = Disk(room=5000)
+    disk.close = lambda: None  # type: ignore[method-assign]
+    file = PackedFile(disk, packing, "t.gz")
+    writer = TraceWriter(file, "t.gz")
+    writer.begin(CAPTURE)
+    batches = [[REQUEST._replace(id=str(number))] * 3 for number in range(1000)]
+    with pytest.raises(TraceFileError, match="No space left") as caught:
+        list(map(writer.journeys, batches))
+    file.close()
+    assert disk.tell() <= 5000
+    journeys, wrong = read(disk.getvalue(), "t.gz")
+    assert len(journeys) == writer.written > 3
+    assert f"({writer.written}) can be read" in caught.value.message
+    assert "is cut off" in wrong
+
+
+def test_no_room_for_the_end_is_told() -> None:
+    packing = packing_of("t.gz")
+    assert packing is not None
+    disk = Disk(room=5000)
+    file = PackedFile(disk, packing, "t.gz")
+    file.write(b"a line\n")
+    disk.room = disk.tell()
+    with pytest.raises(TraceFileError, match=r"cannot write the end of t\.gz: No space left"):
+        file.close()
+    assert disk.closed
+
+
+def test_a_file_is_opened_while_other_threads_are_busy(tmp_path: Path) -> None:
+    over = threading.Event()
+
+    def busy() -> None:
+        while not over.is_set():
+            json.loads(json.dumps({"a": list(range(100))}))
+            sys.getrefcount(__import__("decimal"))
+
+    threads = [threading.Thread(target=busy) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    environ = SOMEBODY if os.geteuid() == 0 else {}
+    try:
+        for _ in range(50):
+            with pytest.raises(TraceFileError):
+                open_output("/nowhere/t.json", environ=environ)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()

@@ -4,7 +4,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +13,7 @@ from tests.unit import any_journey
 from tests.unit.journeys import ALL, CAPTURE, DROPPED, SUMMARY
 from tests.unit.topologies import DOCKER
 from tracer.errors import TraceFileError
+from tracer.export.opened import Opened, opened
 from tracer.export.trace_index import TraceIndex
 from tracer.export.trace_reader import TraceReader
 from tracer.export.trace_writer import TraceWriter
@@ -42,7 +42,7 @@ def trace(tmp_path: Path) -> Path:
     return write(tmp_path / "trace.json", JOURNEYS)
 
 
-OPEN: list[BinaryIO] = []
+OPEN: list[Opened] = []
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def _closed() -> Iterator[None]:
 
 
 def indexed(path: Path) -> TraceIndex:
-    OPEN.append(path.open("rb"))
+    OPEN.append(opened(str(path)))
     return TraceIndex(OPEN[-1], path.name)
 
 

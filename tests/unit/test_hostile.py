@@ -290,7 +290,7 @@ def test_messages_about_files_are_safe(name: str) -> None:
             raise OSError(28, "No space left on device", "\x1b")
 
     with pytest.raises(SkbtraceError) as caught:
-        TraceWriter(Full(), name).begin(CAPTURE)  # type: ignore[arg-type]
+        TraceWriter(Full(), name).begin(CAPTURE)
     assert clean(caught.value.message)
 
 

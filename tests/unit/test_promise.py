@@ -227,6 +227,28 @@ def test_the_exit_code_tells_and_reports_are_written(
     assert "exists already" in capsys.readouterr().err
 
 
+def test_a_trace_that_is_cut_off_is_judged_as_far_as_it_goes_and_proves_nothing(
+    trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = Path(trace).read_bytes()
+    Path(trace).write_bytes(content[: content.rindex(b'{"type":"footer"')])
+    every = "outcome=['consumed','delivered','dropped','transmitted','unfinished','damaged']"
+    for words in (every, ""):
+        spec = spec_of(tmp_path, f"[[promise]]\nname = 'all'\nfrom = 'c1'\n{words}")
+        report_file = tmp_path / "report.xml"
+        assert run(["expect", trace, spec, "-f", "--junit", str(report_file)]) == 1
+        out, err = capsys.readouterr()
+        assert ("promises kept" in out) == (words == every)
+        assert "has no footer" in err
+        suite = ET.parse(report_file).getroot().find("testsuite")
+        assert suite is not None
+        assert (suite.get("tests"), suite.get("errors")) == ("2", "1")
+        assert "has no footer" in report_file.read_text()
+    learned = tmp_path / "learned.toml"
+    assert run(["expect", "--learn", trace, str(learned)]) == 1
+    assert not learned.exists()
+
+
 def test_learning_writes_a_file_that_is_not_overwritten(
     trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -243,6 +265,8 @@ def test_what_is_no_file_of_promises_is_said(
     assert run(["expect", trace, str(tmp_path / "none.toml")]) == 1
     assert "expect --learn TRACE SPEC" in capsys.readouterr().err
     assert run(["expect", trace, spec_of(tmp_path, "[[promise")]) == 2
+    assert "is not TOML" in capsys.readouterr().err
+    assert run(["expect", trace, spec_of(tmp_path, "a = " + "[" * 100_000)]) == 2
     assert "is not TOML" in capsys.readouterr().err
     assert run(["expect", trace, spec_of(tmp_path, "[[promise]]\nat_least = 'x'")]) == 2
     assert "spec.toml: promise 1: at_least is a whole number" in capsys.readouterr().err

@@ -248,6 +248,20 @@ def test_no_more_selected_journeys_than_asked_for_and_nothing_is_counted_after_t
         assert (summary.journeys, summary.unselected) == (most, most)
 
 
+def test_a_sink_can_ask_what_was_counted_up_to_the_batch_it_is_given() -> None:
+    class Asking(Kept):
+        def journeys(self, batch: Sequence[Journey]) -> None:
+            super().journeys(batch)
+            so_far.append((session.so_far(), len(self.seen)))
+
+    so_far: list[tuple[Summary, int]] = []
+    session = Session(Playback(records(SLICE * 2)), PLACES, Asking())
+    summary = session.run(seconds=0.01)
+    assert [told.journeys for told, _ in so_far] == [seen for _, seen in so_far]
+    assert len(so_far) == 2
+    assert sum(so_far[0][0].hits.values()) == so_far[0][0].hops == summary.hops // 2
+
+
 def echo(number: int, icmp_type: int) -> wire.Record:
     """An echo request (8) from one end, or its reply (0) from the other."""
     ends = [bytes([172, 17, 0, 2]), bytes([172, 17, 0, 3])]

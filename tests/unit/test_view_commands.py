@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from tests.unit.golden import assert_golden
 from tests.unit.journeys import ALL, C1, CAPTURE, SUMMARY, explained
+from tests.unit.traces import gzipped, trace_of, write
 from tracer.cli.probes import probes
 from tracer.cli.show import show
 from tracer.errors import TopologyError, TraceFileError
@@ -169,3 +170,28 @@ def test_probes_are_listed_in_80_columns() -> None:
 def test_help_shows_examples_on_lines_of_their_own() -> None:
     lines = CliRunner().invoke(show, ["--help"]).output.splitlines()
     assert "  skbtrace show trace.json" in [line.removeprefix("  ") for line in lines]
+
+
+@pytest.mark.parametrize("name", ["t.json", "t.json.gz", "-"])
+def test_show_reads_what_is_compressed_whatever_it_is_called(
+    trace: Path, tmp_path: Path, name: str
+) -> None:
+    plain = run("--ascii", "-" if name == "-" else str(trace), stdin=trace.read_bytes()).stdout
+    content = gzipped(trace.read_bytes())
+    path = name if name == "-" else write(tmp_path / name, content)
+    assert run("--ascii", path, stdin=content).stdout == plain != ""
+
+
+def test_show_says_that_there_are_two_traces_and_shows_both(tmp_path: Path) -> None:
+    content = trace_of(list(ALL.values()))
+    path = write(tmp_path / "t.json", content + content)
+    one = run("--ascii", write(tmp_path / "one.json", content)).stdout
+    result = run("--ascii", path)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(one)
+    assert "\n#2-11 " in result.stdout
+    assert "\n| #2-13 " in result.stdout
+    assert "skbtrace: " + path + " holds 2 traces: ids of the later ones begin with 2-; " in (
+        result.stderr
+    )
+    assert f"{2 * len(ALL)} journeys: " in result.stderr

@@ -11,6 +11,7 @@ import pytest
 from tests.unit.journeys import CAPTURE, REQUEST
 from tests.unit.screens import look
 from tracer.errors import TraceFileError
+from tracer.export.opened import opened
 from tracer.export.trace_index import TraceIndex
 from tracer.export.trace_writer import TraceWriter
 from tracer.model import Journey
@@ -35,7 +36,7 @@ def index(tmp_path: Path) -> Iterator[TraceIndex]:
     lines = path.read_bytes().splitlines(keepends=True)
     lines[WRONG + 1] = lines[WRONG + 1][:40] + b"\n"
     path.write_bytes(b"".join(lines))
-    with path.open("rb") as stream:
+    with opened(str(path)) as stream:
         index = TraceIndex(stream, "x")
         with pytest.raises(TraceFileError, match="has no footer"):
             index.scan()

@@ -10,6 +10,8 @@ import importlib
 import io
 import os
 import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -127,4 +129,14 @@ def say(text: str) -> None:
     click.echo(f"skbtrace: {text}", err=True)
 
 
-__all__ = ["COMMANDS", "Commands", "__version__", "main", "run", "say"]
+@contextmanager
+def saying(notes: Callable[[], Iterable[str]]) -> Iterator[None]:
+    """Say what is to be said when the block is left, in whatever way."""
+    try:
+        yield
+    finally:
+        for note in notes():
+            say(note)
+
+
+__all__ = ["COMMANDS", "Commands", "__version__", "main", "run", "say", "saying"]

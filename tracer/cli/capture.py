@@ -119,6 +119,11 @@ class Run:
         finally:
             self._say_the_end()
 
+    def so_far(self) -> Summary:
+        """See ``Session.so_far``."""
+        assert self._session is not None
+        return self._session.so_far()
+
     def stop(self) -> None:
         """End it; see ``Session.stop``."""
         if self._session is not None:

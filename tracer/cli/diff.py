@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tracer.cli import options
+from tracer.cli import options, say
 from tracer.cli.pick import Pick, Picked, picking
 from tracer.cli.show import opened
 from tracer.cli.stats import told
+from tracer.errors import TraceFileError
 
 if TYPE_CHECKING:
     from tracer.difference import Differences, Side
@@ -54,6 +56,8 @@ def diff(  # noqa: PLR0917 (click calls it by names)
 ) -> int:
     """Tell what is different between traces A and B: exit code 4 if anything is, else 0.
 
+    A trace that is not whole is compared as far as it goes; then the exit code is 1.
+
     Paths and drops that only one of them has, steps that take more time or less, flows that
     usually go another way. Names of devices and namespaces must mean the same in both.
 
@@ -69,10 +73,12 @@ def diff(  # noqa: PLR0917 (click calls it by names)
     pick = Pick(**typed)
     sides: list[Side] = []
     captures: list[Capture] = []
+    failures: list[TraceFileError] = []
     for file in (one, other):
-        side, capture = _read(file, pick)
+        side, capture, failure = _read(file, pick)
         sides.append(side)
         captures.append(capture)
+        failures += [] if failure is None else [failure]
     found: Differences = differences(*sides)
     if as_json:
         json.dump(members(found), sys.stdout)
@@ -86,10 +92,17 @@ def diff(  # noqa: PLR0917 (click calls it by names)
         )
         lines = report(found, terminal_width(sys.stdout), look, most=top)
         write_lines(sys.stdout, lines, color=options.is_colored(color, sys.stdout))
+    if failures:  # whether what is missing would differ is not known, so it is neither 0 nor 4
+        with suppress(BrokenPipeError):
+            sys.stdout.flush()
+        for failure in failures[:-1]:
+            say(failure.message)
+        raise failures[-1]
     return DIFFERENT if found else 0
 
 
-def _read(file: str, pick: Pick) -> tuple[Side, Capture]:
+def _read(file: str, pick: Pick) -> tuple[Side, Capture, TraceFileError | None]:
+    """Read a trace as far as it goes; return what it holds, and what is wrong then."""
     from tracer.difference import Side
     from tracer.export.trace_reader import TraceReader
 
@@ -97,6 +110,9 @@ def _read(file: str, pick: Pick) -> tuple[Side, Capture]:
     with opened(file) as stream:
         reader = TraceReader(stream, "standard input" if file == "-" else file)
         picked = Picked(pick, reader.capture)
-        side.add_all(told(picked.chosen(reader), stream))
+        try:
+            side.add_all(picked.chosen(told(reader, stream, picked.ids)))
+        except TraceFileError as error:  # what came before it is good
+            return side, reader.capture, error
         picked.check(file)
-    return side, reader.capture
+    return side, reader.capture, None

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import click
 from tracer.cli import options, say
 from tracer.cli.show import opened
 from tracer.cli.stats import told
-from tracer.errors import SkbtraceError, UsageError
+from tracer.errors import SkbtraceError, TraceFileError, UsageError
 from tracer.text import printable
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ def expect(  # noqa: PLR0917 (click calls it by names)
 
     Of a broken promise it says what was expected, what was seen, in which journey, and at which
     hop it went wrong. A trace that has lost something proves less; that is said, too.
+
+    A trace that is not whole is judged as far as it goes, and then the exit code is 1: it can
+    neither prove that a promise is kept, nor that what is missing would not have kept it.
     """
     from tracer.export.trace_reader import TraceReader
 
@@ -87,7 +91,11 @@ def expect(  # noqa: PLR0917 (click calls it by names)
         from tracer.promise import Judge
 
         judge = Judge(promises, _addresses(reader.capture.topology))
-        judge.add_all(told(reader, stream))
+        failure: TraceFileError | None = None
+        try:
+            judge.add_all(told(reader, stream))
+        except TraceFileError as error:  # what came before it is good
+            failure = error
     verdicts = judge.verdicts()
     from tracer.view.line_view import speaks_unicode, terminal_width, write_lines
     from tracer.view.look import Look
@@ -104,10 +112,15 @@ def expect(  # noqa: PLR0917 (click calls it by names)
         from tracer.export.output import write_output
 
         name = os.path.basename(file)  # noqa: PTH119 (- is no path)
-        write_output(report_file, [junit(verdicts, name, in_words)], force=force)
+        wrong = None if failure is None else failure.message
+        write_output(report_file, [junit(verdicts, name, in_words, wrong)], force=force)
     summary = reader.summary
     if summary is not None and summary.lost_total:
         say(f"this trace has lost {summary.lost_total}: what was not seen may have been otherwise")
+    if failure is not None:
+        with suppress(BrokenPipeError):
+            sys.stdout.flush()
+        raise failure
     return 0 if all(verdict.kept for verdict in verdicts) else BROKEN
 
 
@@ -117,7 +130,7 @@ def _promises(spec: str) -> list[Promise]:
     name = printable(spec)
     try:
         members = tomllib.loads(Path(spec).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, OSError):
             raise SkbtraceError(
                 f"cannot read {name}: {error.strerror}",

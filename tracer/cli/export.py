@@ -20,8 +20,8 @@ from tracer.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import BinaryIO
 
+    from tracer.export.opened import Opened
     from tracer.export.trace_reader import TraceReader
     from tracer.model import Capture, Journey, Summary, TopologyChange
 
@@ -91,7 +91,7 @@ def export(file: str, name: str, path: str, force: bool, **typed: Any) -> None:
 class _Chosen:
     """What was asked for of a trace; ends where that cannot be read any more."""
 
-    def __init__(self, reader: TraceReader, pick: Pick, stream: BinaryIO) -> None:
+    def __init__(self, reader: TraceReader, pick: Pick, stream: Opened) -> None:
         self.capture: Capture = reader.capture
         self.picked = Picked(pick, reader.capture)
         self.count = 0
@@ -112,7 +112,7 @@ class _Chosen:
     def __iter__(self) -> Iterator[Journey]:
         """Give the journeys."""
         try:
-            for journey in told(self.picked.chosen(self._reader), self._stream):
+            for journey in self.picked.chosen(told(self._reader, self._stream, self.picked.ids)):
                 self.count += 1
                 yield journey
         except TraceFileError as error:  # what came before it is good

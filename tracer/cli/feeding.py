@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -123,7 +124,7 @@ def _write(writer: TraceWriter, capture: Capture, journeys: Iterator[Journey]) -
 
     count = hops = 0
     outcomes: Counter[str] = Counter()
-    writer.begin(capture)
+    writer.begin(replace(capture, part=None))  # no file of the rotated trace it may be from
     while batch := list(islice(journeys, _BATCH)):
         writer.journeys(batch)
         count += len(batch)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ from tracer.errors import TopologyError, TraceFileError, UsageError
 from tracer.text import printable
 
 if TYPE_CHECKING:
-    from tracer.export.trace_reader import TraceReader
     from tracer.model import Capture, Journey
 
     Wants = Callable[[Journey], bool]
@@ -85,11 +84,15 @@ class Picked:
         """Say whether the journey is asked for."""
         return all(test(journey) for test in self._tests)
 
-    def chosen(self, reader: TraceReader) -> Iterator[Journey]:
+    @property
+    def ids(self) -> frozenset[str] | None:
+        """The ids that are asked for, if any are: no other journey need be read."""
+        return self._pick.ids or None
+
+    def chosen(self, journeys: Iterable[Journey]) -> Iterator[Journey]:
         """Give those that are asked for."""
-        ids = self._pick.ids
-        for journey in reader.journeys(ids or None):
-            if ids:
+        for journey in journeys:
+            if self._pick.ids:
                 self._met.add(journey.id)
             if self(journey):
                 yield journey

@@ -5,22 +5,18 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tracer.cli import options
+from tracer.cli import options, saying
 from tracer.cli.pick import Pick, Picked, picking
 from tracer.cli.screen import has_a_screen
-from tracer.errors import TraceFileError
-from tracer.text import printable
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+    from tracer.export.opened import Opened
 
 
 _EXAMPLES = """\b
@@ -29,7 +25,8 @@ Examples:
   skbtrace show --color always trace.json | less -R
   skbtrace show --from c1 --to c2 trace.json
   skbtrace show trace.json tcp port 80 and host 172.17.0.3
-  zcat trace.json.gz | skbtrace show -
+  skbtrace show trace.json.gz
+  cat trace.*.json | skbtrace show -        all files of --out-rotate as one trace
 """
 
 
@@ -47,6 +44,8 @@ def show(
     **typed: Any,
 ) -> None:
     """Look at the journeys in trace FILE; - is standard input.
+
+    FILE may be compressed, and several traces one after the other.
 
     On a terminal full screen, as while tracing; else, and with --no-ui, a block for each journey.
 
@@ -74,7 +73,7 @@ def show(
 
         def read_again() -> TraceReader:
             nonlocal reader
-            stream.seek(0)
+            stream.rewind()
             reader = TraceReader(stream, file, reader.changes)
             return reader
 
@@ -96,16 +95,17 @@ def show(
                 view.topology(change)
             changes = len(reader.changes)
 
-        if file != "-" and stream.seekable():
-            for family in families(lambda: picked.chosen(read_again())):
-                tell_changes()
-                view.family(family)
-                outcomes.update([journey.outcome for _, journey in family])
-        else:
-            for journey in picked.chosen(reader):  # one by one: the other end may still be tracing
-                tell_changes()
-                view.journeys((journey,))
-                outcomes[journey.outcome] += 1
+        with saying(lambda: reader.notes):
+            if file != "-" and stream.seekable():
+                for family in families(lambda: picked.chosen(read_again().journeys(picked.ids))):
+                    tell_changes()
+                    view.family(family)
+                    outcomes.update([journey.outcome for _, journey in family])
+            else:  # one by one: the other end may still be tracing
+                for journey in picked.chosen(reader.journeys(picked.ids)):
+                    tell_changes()
+                    view.journeys((journey,))
+                    outcomes[journey.outcome] += 1
         picked.check(file)
         summary = reader.summary
         if summary is not None:
@@ -122,19 +122,15 @@ def _on_screen(file: str, pick: Pick, color: str, *, ascii_only: bool) -> None:
 
     always = partial(Picked, pick) if pick else None
     with opened(file) as stream:
-        if stream.seekable():
+        if stream.anywhere:
             show_file(stream, file, color=color, ascii_only=ascii_only, always=always)
         else:
             name = "standard input" if file == "-" else file
             show_stream(stream, name, color=color, ascii_only=ascii_only, always=always)
 
 
-def opened(file: str) -> AbstractContextManager[BinaryIO]:
+def opened(file: str) -> Opened:
     """Open a trace; - is standard input. Raises TraceFileError."""
-    if file == "-":
-        return nullcontext(sys.stdin.buffer)
-    try:
-        return Path(file).open("rb")
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        raise TraceFileError(f"cannot open {printable(file)}: {why}") from error
+    from tracer.export import opened as files
+
+    return files.opened(file)

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
+from tracer.cli import saying
 from tracer.cli.feeding import Feeding
 from tracer.cli.screen import keyboard, look_at
 from tracer.cli.signals import ending_signals
@@ -21,6 +22,8 @@ from tracer.text import printable
 
 if TYPE_CHECKING:
     from tracer.export.incoming import Incoming
+    from tracer.export.kept_lines import KeptLines
+    from tracer.export.opened import Opened
     from tracer.journal import Journal
     from tracer.model import Capture, Journey
     from tracer.view.screen.browser import Accepts
@@ -33,7 +36,7 @@ _BATCH = 512
 
 
 def show_file(
-    stream: BinaryIO, name: str, *, color: str, ascii_only: bool, always: Choosing | None = None
+    stream: Opened, name: str, *, color: str, ascii_only: bool, always: Choosing | None = None
 ) -> None:
     """Look at a trace file. Raises TraceFileError at the end if it is not whole.
 
@@ -52,7 +55,7 @@ def show_file(
         index.count(lambda: not over.is_set())
 
     feeding = Feeding(feed, over.set, lambda: index.capture)
-    with ending_signals() as signals:
+    with saying(lambda: index.notes), keyboard(), ending_signals() as signals:
         look_at(
             printable(Path(name).name),
             index,
@@ -66,27 +69,28 @@ def show_file(
 
 
 def show_stream(
-    stream: BinaryIO, name: str, *, color: str, ascii_only: bool, always: Choosing | None = None
+    stream: Opened, name: str, *, color: str, ascii_only: bool, always: Choosing | None = None
 ) -> None:
     """Look at a trace while it comes in. As ``show_file`` else."""
     from tracer.export.incoming import Incoming
-    from tracer.export.trace_reader import Lines
+    from tracer.export.kept_lines import KeptLines
     from tracer.journal import Journal
 
     over = threading.Event()
-    journal = Journal(Lines(name).journey)
+    kept = KeptLines(name)
+    journal = Journal(kept.journey)
     incoming = Incoming(stream.fileno(), over)  # before ``keyboard`` puts the terminal there
 
     def feed() -> None:
         with closing(incoming):
             try:
-                take_in(incoming, name, journal)
+                take_in(incoming, name, journal, kept)
             except TraceFileError as error:
                 if not over.is_set():  # what is left unread is not missing
                     feeding.failure = error
 
     feeding = Feeding(feed, over.set, lambda: journal.capture)
-    with keyboard(), ending_signals() as signals:
+    with saying(lambda: kept.notes), keyboard(), ending_signals() as signals:
         look_at(
             "",
             journal,
@@ -113,15 +117,16 @@ def _when_begun(always: Choosing, journal: Journal) -> Accepts:
     return accepts
 
 
-def take_in(incoming: Incoming, name: str, journal: Journal) -> None:
+def take_in(incoming: Incoming, name: str, journal: Journal, kept: KeptLines) -> None:
     """Read a trace into a journal as it comes in, to its end.
 
     Raises TraceFileError as TraceReader does; what came before the line that is wrong is kept.
     """
-    from tracer.export.trace_reader import Lines, TraceReader
+    from tracer.export.trace_reader import TraceReader
 
     reader = TraceReader(incoming, name)
-    lines = Lines(name)
+    part = reader.part
+    kept.begin(part)
     journal.begin(reader.capture)
     waiting: list[tuple[str, bool, bytes]] = []
 
@@ -136,13 +141,16 @@ def take_in(incoming: Incoming, name: str, journal: Journal) -> None:
 
     try:
         for line in reader.lines():
-            lines.number = reader.line_number
-            glance = lines.glance(line)
-            if glance is not None:
-                waiting.append((*glance, line))
+            if reader.part is not part:
+                part = reader.part
+                kept.begin(part)
+            known = kept.line(line, reader.line_number)
+            if known is not None:
+                waiting.append(known)
             if len(waiting) >= _BATCH or not incoming.more:
                 hand_over()
     finally:
         hand_over()
         if reader.summary is not None:
             journal.end(reader.summary)
+        kept.notes = reader.notes

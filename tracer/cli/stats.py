@@ -4,21 +4,22 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tracer.cli import options
+from tracer.cli import options, saying
 from tracer.cli.pick import Pick, Picked, picking
 from tracer.cli.show import opened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterator
 
+    from tracer.export.opened import Opened
+    from tracer.export.trace_reader import TraceReader
     from tracer.model import Journey
 
 _EXAMPLES = """\b
@@ -81,7 +82,7 @@ def stats(  # noqa: PLR0917 (click calls it by names)
         reader = TraceReader(stream, "standard input" if file == "-" else file)
         picked = Picked(pick, reader.capture)
         try:
-            statistics.add_all(told(picked.chosen(reader), stream))
+            statistics.add_all(picked.chosen(told(reader, stream, picked.ids)))
         except TraceFileError as error:  # what came before it is good
             failure = error
         if failure is None:
@@ -110,20 +111,23 @@ def stats(  # noqa: PLR0917 (click calls it by names)
         raise failure
 
 
-def told(journeys: Iterable[Journey], stream: BinaryIO) -> Iterator[Journey]:
-    """Give the journeys; say meanwhile how much of the file was read, if somebody may see it."""
-    size = os.fstat(stream.fileno()).st_size if stream.seekable() else 0
-    if not size or not sys.stderr.isatty():
-        yield from journeys
-        return
+def told(
+    reader: TraceReader, stream: Opened, ids: Container[str] | None = None
+) -> Iterator[Journey]:
+    """Give the journeys (of these ids only), and say what has to be said of the trace.
+
+    Say meanwhile how much of the file was read, if somebody may see it.
+    """
     said, at = False, time.monotonic() + _PATIENCE_S
-    try:
-        for number, journey in enumerate(journeys):
-            if not number % 256 and time.monotonic() > at:
-                said, at = True, time.monotonic() + _NEWS_S
-                sys.stderr.write(f"\rread {100 * stream.tell() // size} % ")
-                sys.stderr.flush()
-            yield journey
-    finally:
-        if said:
-            sys.stderr.write("\r" + " " * 16 + "\r")
+    quiet = stream.read_percent is None or not sys.stderr.isatty()
+    with saying(lambda: reader.notes):
+        try:
+            for number, journey in enumerate(reader.journeys(ids)):
+                if not quiet and not number % 256 and time.monotonic() > at:
+                    said, at = True, time.monotonic() + _NEWS_S
+                    sys.stderr.write(f"\rread {stream.read_percent} % ")
+                    sys.stderr.flush()
+                yield journey
+        finally:
+            if said:
+                sys.stderr.write("\r" + " " * 16 + "\r")

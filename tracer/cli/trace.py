@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +25,15 @@ from tracer.topology.spec import LABS
 
 if TYPE_CHECKING:
     from tracer.asked import Asked
-    from tracer.model import Layer
+    from tracer.export.rotation import Rotation
+    from tracer.model import Layer, Summary
     from tracer.sink import Sink
 
 _EXAMPLES = """\b
 Examples:
   sudo skbtrace --topology docker0                 show every packet that crosses docker0
   sudo skbtrace --topology docker0 -w trace.json   and write the trace
+  sudo skbtrace --topology auto -w t.json.gz --out-rotate 100M,keep=10   for days, in 1 GB
   sudo skbtrace --topology docker0 -c 20 --json | jq .outcome
   sudo skbtrace --topology docker0 -- docker exec web ping -c 3 db
   sudo skbtrace --topology nat --layers all        every function that can be probed
@@ -51,6 +53,7 @@ class Options:
 
     topology: str | None
     write: str | None
+    rotate: str | None
     force: bool
     count: int | None
     seconds: float | None
@@ -112,7 +115,20 @@ _CHOOSING = frozenset(
     f"({', '.join(LABS)}) is built, given traffic and taken down again. "
     "auto: every device of this host.",
 )
-@click.option("-w", "write", metavar="FILE", help="Write the trace to FILE; - is standard output.")
+@click.option(
+    "-w",
+    "write",
+    metavar="FILE",
+    help="Write the trace to FILE, compressed if that ends in .gz or .zst; - is standard output.",
+)
+@click.option(
+    "--out-rotate",
+    "rotate",
+    metavar="SPEC",
+    help="For -w trace.json, write trace.000001.json, trace.000002.json ...: another one after so "
+    "many bytes (100M), after a time (1h), or whichever is first (100M,1h). keep=10 removes all "
+    "but the last ten.",
+)
 @click.option("-f", "force", is_flag=True, help="Let -w overwrite FILE.")
 @click.option("-c", "count", type=click.IntRange(1), metavar="N", help="Stop after N journeys.")
 @click.option(
@@ -176,10 +192,11 @@ def _trace(typed: Options, words: list[str], command: list[str]) -> int:
     from tracer.cli.signals import ending_signals
     from tracer.kernel.host import require
 
+    rotation = _rotation(typed)
     asked = _asked(typed, words)  # what is wrong is said before anything is built
     require()
     with ExitStack() as stack, ending_signals() as signals:
-        writers = _writers(stack, typed)
+        writers = _writers(stack, typed, rotation, lambda: run.so_far())  # noqa: PLW0108 (there is no run yet)
         found = find(stack, typed.topology, typed.notice)
         load = Load(command, found.built, to_stdout=typed.to_stdout)
         run = Run(typed, asked, found, load)
@@ -210,14 +227,37 @@ def _asked(typed: Options, words: list[str]) -> Asked:
     )
 
 
-def _writers(stack: ExitStack, typed: Options) -> list[Sink]:
-    from tracer.export.output import open_output
+def _rotation(typed: Options) -> Rotation | None:
+    """Check how the trace is written. Raises UsageError."""
+    from tracer.export.packed import packing_of
+    from tracer.export.rotation import rotation_of
+
+    if typed.write is not None:
+        packing_of(typed.write)
+    if typed.rotate is None:
+        return None
+    if typed.write in {None, "-"}:
+        raise UsageError(
+            "--out-rotate writes files: say how they are called",
+            hint=f"-w trace.json --out-rotate {printable(typed.rotate)}",
+        )
+    return rotation_of(typed.rotate)
+
+
+def _writers(
+    stack: ExitStack, typed: Options, rotation: Rotation | None, so_far: Callable[[], Summary]
+) -> list[Sink]:
+    from tracer.export.output import open_trace
+    from tracer.export.rotated_writer import RotatedWriter
     from tracer.export.trace_writer import TraceWriter
 
     sinks: list[Sink] = []
     for path in (typed.write, "-" if typed.json else None):
-        if path is not None:
-            stream = stack.enter_context(open_output(path, force=typed.force))
+        if path is not None and path != "-" and rotation is not None:
+            rotated = RotatedWriter(path, rotation, so_far, force=typed.force)
+            sinks.append(stack.enter_context(rotated))
+        elif path is not None:
+            stream = stack.enter_context(closing(open_trace(path, force=typed.force)))
             sinks.append(TraceWriter(stream, "standard output" if path == "-" else path))
     return sinks
 

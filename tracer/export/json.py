@@ -24,7 +24,7 @@ def json(trace: Exported) -> Iterator[bytes]:
     """Give the pieces of the trace; of one that is cut off without a footer."""
     out = io.BytesIO()
     writer = TraceWriter(out, "the trace")
-    writer.begin(trace.capture)
+    writer.begin(replace(trace.capture, part=None))  # no file of the rotated trace it may be from
     outcomes: Counter[str] = Counter()
     hits: Counter[str] = Counter()
     changes = 0

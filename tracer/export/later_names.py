@@ -50,6 +50,17 @@ class LaterNames:
         return netns
 
 
+def later_names(changes: Sequence[TopologyChange]) -> list[LaterNames]:
+    """Return those of each capture: ``changes`` may be of several, one after the other."""
+    captures: list[list[TopologyChange]] = [[]]
+    for change in changes:
+        if change.anew:
+            captures.append([])
+        else:
+            captures[-1].append(change)
+    return [LaterNames(own) for own in captures]
+
+
 def _netnses(topology: Topology) -> dict[int, Netns]:
     devices: tuple[Device, ...] = (*topology.ports, *topology.ends, *topology.others)
     return {device.netns.inum: device.netns for device in devices}

@@ -9,22 +9,31 @@ Nothing is ever written through a symbolic link, nor over an existing file unask
 is closed before anything was written to it is as if it had never been opened: a new one is
 taken away again, an old one keeps what it held.
 
-Call it before threads are started: it forks. This module knows nothing of traces.
+It forks, and may be called while other threads run (a trace that is rotated, the live view): the
+child is a single thread that calls set*id, open or unlink, sendmsg and _exit. It waits for no lock
+that one of the others may have held: Python makes its own anew in a child, the C library those of
+malloc, and what would have to be imported there is imported here. It takes the capabilities of root
+at the time of the call, so whoever gives them up can open no more files as that user.
+
+A name that ends in .gz or .zst is compressed where ``open_trace`` opens it. This module knows
+nothing of what is in a trace.
 """
 
 from __future__ import annotations
 
+import array  # noqa: F401 (socket.send_fds imports it: not in a child of several threads)
 import contextlib
 import errno
 import io
 import os
 import socket
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from tracer.errors import TraceFileError
+from tracer.export.packed import Packing, packing_of
 from tracer.sudo import User, user_behind_sudo
 from tracer.text import printable
 
@@ -33,7 +42,26 @@ if TYPE_CHECKING:
 
 _MODE = 0o666
 """As every program; the umask takes away from it."""
-_NEW, _OLD = b"new", b"old"
+_DONE, _NEW, _OLD = b"+", b"new", b"old"
+
+
+class Writable(Protocol):
+    """What a trace is written to."""
+
+    def write(self, data: Buffer, /) -> int:
+        """Write some of it; return how many bytes. Raises OSError."""
+
+    def tell(self) -> int:
+        """Return how many bytes there are."""
+
+    def truncate(self, size: int, /) -> int:
+        """Cut it off."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+
+    def close(self) -> None:
+        """End it."""
 
 
 class OutputFile(io.FileIO):
@@ -66,6 +94,96 @@ class OutputFile(io.FileIO):
                 if os.path.samestat(self._path.lstat(), os.fstat(self.fileno())):
                     self._path.unlink()
         super().close()
+
+
+class PackedFile:
+    """A file that is compressed while it is written: all of what is written to it, or nothing.
+
+    What was written can be unpacked whatever comes after it.
+    """
+
+    def __init__(self, stream: BinaryIO, packing: Packing, name: str) -> None:
+        self._stream = stream
+        self._packing = packing
+        self._name = printable(name)
+        self._goes_on = False
+        """Something was written, and nothing went wrong."""
+
+    def write(self, data: Buffer, /) -> int:
+        """Write it all. Raises OSError; then nothing of it is in the file, if that can be cut."""
+        try:
+            self._put(self._packing.pack(bytes(data)))
+        except OSError:
+            self._goes_on = False
+            raise
+        self._goes_on = True
+        return len(memoryview(data))
+
+    def tell(self) -> int:
+        """Return how many bytes there are, compressed."""
+        return self._stream.tell()
+
+    def truncate(self, _: int, /) -> int:
+        """Do nothing: a write that failed has left nothing behind."""
+        return self.tell()
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._stream.fileno()
+
+    def close(self) -> None:
+        """Write what stands at the end of something compressed, and close the file.
+
+        Raises TraceFileError if there is no room for that: what was written can be read.
+        """
+        try:
+            if self._goes_on:
+                self._goes_on = False
+                self._put(self._packing.finish())
+        except OSError as error:
+            raise TraceFileError(
+                f"cannot write the end of {self._name}: {error.strerror or error}; "
+                "what was written before that can be read"
+            ) from error
+        finally:
+            self._stream.close()
+
+    def _put(self, packed: bytes) -> None:
+        left = memoryview(packed)
+        try:
+            while left:
+                left = left[self._stream.write(left) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._stream.truncate(self._stream.tell() - (len(packed) - len(left)))
+            raise
+
+
+def open_trace(
+    path: str, *, force: bool = False, environ: Mapping[str, str] = os.environ
+) -> Writable:
+    """Open as ``open_output``, compressed if the name ends so.
+
+    Raises UsageError besides, if that cannot be done.
+    """
+    packing = packing_of(path)
+    stream = open_output(path, force=force, environ=environ)
+    return stream if packing is None else PackedFile(stream, packing, path)
+
+
+def remove_output(
+    path: str, was: os.stat_result, *, environ: Mapping[str, str] = os.environ
+) -> None:
+    """Remove a file that was opened here, with that person's rights; one that is another stays."""
+
+    def remove() -> tuple[bytes, list[int]]:
+        if os.path.samestat(os.lstat(path), was):
+            os.unlink(path)  # noqa: PTH108 (the path is text)
+        return b"", []
+
+    user = user_behind_sudo(environ)
+    with contextlib.suppress(OSError):  # it is gone already
+        remove() if user is None else _as(user, remove)
 
 
 def open_output(
@@ -117,28 +235,41 @@ def _open(path: str, force: bool) -> tuple[int, bool]:
 
 def _open_as(user: User, path: str, force: bool) -> tuple[int, bool]:
     """``_open`` as another user. Raises OSError."""
+
+    def opened() -> tuple[bytes, list[int]]:
+        fd, created = _open(path, force)
+        return _NEW if created else _OLD, [fd]
+
+    answer, fds = _as(user, opened)
+    return fds[0], answer == _NEW
+
+
+def _as(user: User, do: Callable[[], tuple[bytes, list[int]]]) -> tuple[bytes, list[int]]:
+    """Do it as another user; return its answer and open files. Raises OSError."""
     here, there = socket.socketpair()
     with here, there:
         child = os.fork()
         if child == 0:
-            _open_and_send(there, user, path, force)
+            _do_and_send(there, user, do)
         there.close()
         answer, fds, _, _ = socket.recv_fds(here, 8, 1, socket.MSG_CMSG_CLOEXEC)
         os.waitpid(child, 0)
-    if fds:
-        return fds[0], answer == _NEW
+    if answer.startswith(_DONE):
+        return answer.removeprefix(_DONE), fds
     number = int(answer or errno.EIO)
-    raise OSError(number, os.strerror(number), path)
+    raise OSError(number, os.strerror(number))
 
 
-def _open_and_send(there: socket.socket, user: User, path: str, force: bool) -> None:
-    """In the child: become the user, open, hand over, and leave."""
+def _do_and_send(
+    there: socket.socket, user: User, do: Callable[[], tuple[bytes, list[int]]]
+) -> None:
+    """In the child: become the user, do it, hand over, and leave."""
     try:
         os.setgroups(user.groups)
         os.setgid(user.gid)
         os.setuid(user.uid)
-        fd, created = _open(path, force)
-        socket.send_fds(there, [_NEW if created else _OLD], [fd])
+        answer, fds = do()
+        socket.send_fds(there, [_DONE + answer], fds)
     except OSError as error:
         there.send(str(error.errno).encode())
     finally:

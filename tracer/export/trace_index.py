@@ -9,16 +9,16 @@ not know who looks.
 
 from __future__ import annotations
 
-import os
 import time
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
-from typing import BinaryIO
 
-from tracer.export.later_names import LaterNames
+from tracer.export.later_names import later_names
+from tracer.export.opened import Opened
+from tracer.export.part import Part
 from tracer.export.trace_reader import Lines, TraceReader
 from tracer.model import Capture, Health, Journey, Sampling, Summary, TopologyChange
 from tracer.tally import Tally
@@ -33,7 +33,8 @@ class TraceIndex:
     Making one reads the header and raises TraceFileError as TraceReader does.
     """
 
-    def __init__(self, stream: BinaryIO, name: str) -> None:
+    def __init__(self, stream: Opened, name: str) -> None:
+        assert stream.anywhere
         self._stream = stream
         self._name = name
         self._reader = TraceReader(stream, name)
@@ -43,8 +44,12 @@ class TraceIndex:
         self._by_id: dict[str, int] = {}
         self._others: list[int] = []
         """Before which journeys stand lines of something else."""
+        self._parts: list[tuple[Part, int]] = []
+        """The traces of the file, and how many captures began before each."""
+        self._part_starts: list[int] = []
+        """The number of the first journey of each."""
         self._lines = Lines(name)
-        self._later = LaterNames(())
+        self._later = later_names(())
         self._lock = Lock()
         self._tally = Tally()
         self.drops = 0
@@ -70,13 +75,17 @@ class TraceIndex:
             if glance is None or not go_on():
                 return
             number = len(self._dropped)
+            part = reader.part
+            if not self._parts or self._parts[-1][0] is not part:
+                self._part_starts.append(number)
+                self._parts.append((part, reader.captures))
             self._others += [number] * (lines.number - 2 - number - len(self._others))
-            self._by_id[glance.id] = number
+            self._by_id[part.ids + glance.id] = number
             self._starts.append(stream.tell() - len(line))
             self._lengths.append(len(line))
             self.drops += glance.dropped
             self._dropped.append(glance.dropped)  # last: it is what ``seen`` counts
-        self._later = LaterNames(reader.changes)
+        self._later = later_names(reader.changes)
         self.summary = reader.summary
 
     def count(self, go_on: Callable[[], bool] = lambda: True) -> None:
@@ -124,6 +133,11 @@ class TraceIndex:
         """See Kept."""
         return self._by_id.get(journey_id)
 
+    @property
+    def notes(self) -> list[str]:
+        """See TraceReader."""
+        return self._reader.notes
+
     @contextmanager
     def tally(self) -> Iterator[Tally]:
         """Give the counts; they do not change as long as the block lasts."""
@@ -135,6 +149,12 @@ class TraceIndex:
         return self
 
     def _journey(self, number: int, lines: Lines) -> Journey:
-        line = os.pread(self._stream.fileno(), self._lengths[number], self._starts[number])
         lines.number = number + 2 + bisect_right(self._others, number)
-        return self._later.filled(lines.journey(line))
+        try:
+            line = self._stream.at(self._starts[number], self._lengths[number])
+        except OSError as error:
+            lines.refuse(f"cannot be read: {error.strerror or error}")
+        part, captures = self._parts[bisect_right(self._part_starts, number) - 1]
+        journey = lines.placed(lines.journey(line), part)
+        later = self._later
+        return later[captures].filled(journey) if captures < len(later) else journey

@@ -102,6 +102,7 @@ class Values:
             tool=text(members, "tool"),
             cpus=integer(members, "cpus"),
             asked=optional(members, "asked", text_map) or {},
+            part=optional(members, "part", lambda m, name: integer(m, name, least=1)),
         )
 
     def topology(self, members: Members) -> TopologyChange:

@@ -13,9 +13,10 @@ import contextlib
 import errno
 import json
 from collections.abc import Mapping, Sequence
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 from tracer.errors import TraceFileError
+from tracer.export.output import Writable
 from tracer.export.trace import FORMAT, VERSION
 from tracer.model import (
     Capture,
@@ -59,14 +60,14 @@ _HopPieces = tuple[str, str, tuple[Device | None, Verdict | None]]
 
 
 class TraceWriter:
-    """A Sink that writes a trace to ``stream``, a binary stream without a buffer of its own.
+    """A Sink that writes a trace to ``stream``, which has no buffer of its own.
 
     ``name`` is what messages call it. Its methods raise TraceFileError if the disk is full or
     the file cannot be written for another reason; what was written so far is then a readable
     trace, cut at its last whole line, and nothing more is written. BrokenPipeError passes up.
     """
 
-    def __init__(self, stream: BinaryIO, name: str) -> None:
+    def __init__(self, stream: Writable, name: str) -> None:
         self.written = 0
         """Journeys that are whole in the file."""
         self._stream = stream
@@ -269,6 +270,7 @@ def header(capture: Capture) -> dict[str, object]:
         "type": "header",
         "format": FORMAT,
         "version": VERSION,
+        **({} if capture.part is None else {"part": capture.part}),
         "tool": capture.tool,
         "kernel": capture.kernel,
         "machine": capture.machine,
