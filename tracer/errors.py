@@ -10,6 +10,8 @@ from __future__ import annotations
 FAILURE = 1
 USAGE = 2
 PREREQUISITE = 3
+UNEXPECTED = 4
+"""Nothing failed, but what was looked at is not as it should be: broken promises, differences."""
 COMMAND_NOT_STARTED = 125
 
 

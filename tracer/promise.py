@@ -10,14 +10,15 @@ wrong. Pure; knows no files.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from tracer.duration import words
 from tracer.filter import Filter
 from tracer.histogram import Histogram
-from tracer.model import Hop, Journey, Outcome
+from tracer.model import Hop, Journey, Outcome, Topology
 from tracer.selection import Namespaces, Selection, accepted
 
 GOOD = frozenset({Outcome.DELIVERED, Outcome.CONSUMED, Outcome.TRANSMITTED, Outcome.ABSORBED})
@@ -78,12 +79,19 @@ class Verdict(NamedTuple):
 
 
 class Judge:
-    """Takes journeys, then gives a verdict on each promise. ``addresses``: namespace → its own."""
+    """Takes journeys, then gives a verdict on each promise."""
 
-    def __init__(
-        self, promises: Iterable[Promise], addresses: Mapping[str, frozenset[str]]
-    ) -> None:
-        self._cases = [_Case(promise, addresses) for promise in promises]
+    def __init__(self, promises: Iterable[Promise], topology: Topology | None) -> None:
+        self._cases = [_Case(promise) for promise in promises]
+        self.know(topology)
+
+    def know(self, topology: Topology | None) -> None:
+        """Take in whose the addresses are, by which what is on its way is known."""
+        found: dict[str, set[str]] = {}
+        for device, address in () if topology is None else topology.addresses:
+            found.setdefault(device.netns.name, set()).add(address.split("/")[0])
+        for case in self._cases:
+            case.know(found)
 
     def add_all(self, journeys: Iterable[Journey]) -> None:
         """Look at journeys. A branch is judged by its parent."""
@@ -98,15 +106,17 @@ class Judge:
 
 
 class _Case:
-    def __init__(self, promise: Promise, addresses: Mapping[str, frozenset[str]]) -> None:
+    def __init__(self, promise: Promise) -> None:
         self._promise = promise
-        self._selection = Selection(
-            target=_named(promise.target),
-            addresses=addresses.get(promise.target or "", frozenset()),
-        )
+        self._selection = Selection(target=_named(promise.target))
         self._journeys = 0
         self._took = Histogram()
         self._breaches: dict[tuple[str, str], Breach] = {}
+
+    def know(self, addresses: Mapping[str, AbstractSet[str]]) -> None:
+        known = self._selection.addresses
+        more = addresses.get(self._promise.target or "", frozenset())
+        self._selection = replace(self._selection, addresses=known | more)
 
     def add(self, journey: Journey) -> None:
         promise = self._promise

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Promises from what a TOML file holds. What it does not know it refuses, in one sentence. Pure."""
+"""Promises from a TOML file, or what one would hold. What it does not know it refuses."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 
 from tracer.duration import nanoseconds
-from tracer.errors import UsageError
+from tracer.errors import SkbtraceError, UsageError
 from tracer.filter import filter_of
 from tracer.model import Outcome
 from tracer.probes import PROBES
@@ -18,6 +20,24 @@ _KEYS = (
     *("name", "from", "to", "filter", "at_least", "at_most", "path", "passes", "avoids"),
     *("outcome", "nat", "within", "p99"),
 )
+
+
+def promises_in(path: str) -> list[Promise]:
+    """Return the promises of a file. Raises SkbtraceError, one sentence."""
+    name = printable(path)
+    try:
+        members = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, OSError):
+            raise SkbtraceError(
+                f"cannot read {name}: {error.strerror}",
+                hint="skbtrace expect --learn TRACE SPEC   # writes one",
+            ) from error
+        raise UsageError(f"{name} is not TOML: {printable(str(error))}") from error
+    try:
+        return promises_of(members)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error.message}", hint=error.hint) from error
 
 
 def promises_of(members: Mapping[str, object]) -> list[Promise]:

@@ -8,12 +8,13 @@ nor who wants to know.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from tracer.filter import Filter
 from tracer.frame import with_addresses
-from tracer.model import Device, Journey, Netns, Outcome
+from tracer.model import Device, Journey, Netns, Outcome, Topology
+from tracer.text import printable
 
 _TAKEN = frozenset({Outcome.DELIVERED, Outcome.CONSUMED})
 """Somebody took it where it ended: it was not on its way to anywhere else."""
@@ -62,6 +63,21 @@ class Selection:
 
     def _is_on_its_way(self, journey: Journey) -> bool:
         return journey.outcome not in _TAKEN and _destination(journey) in self.addresses
+
+
+def named(names: Iterable[str]) -> Namespaces:
+    """Return the namespaces that are called so, or have these inode numbers."""
+    numbers = {name.removeprefix("ns:") for name in names}
+    return Namespaces(
+        frozenset(int(n) for n in numbers if n.isascii() and n.isdigit() and len(n) < 20),
+        frozenset(map(printable, names)),
+    )
+
+
+def addresses_of(topology: Topology | None, target: Namespaces) -> frozenset[str]:
+    """Return the IP addresses of some namespaces."""
+    given = () if topology is None else topology.addresses
+    return frozenset(a.split("/")[0] for device, a in given if device.netns in target)
 
 
 def accepted(filter: Filter, journey: Journey) -> bool | None:

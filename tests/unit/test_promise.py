@@ -17,6 +17,8 @@ from tests.unit.journeys import (
     C2_IP,
     CAPTURE,
     DROPPED,
+    ETH0_C1,
+    ETH0_C2,
     NAT,
     REPLY,
     REQUEST,
@@ -29,17 +31,17 @@ from tracer.errors import UsageError
 from tracer.export.junit import junit
 from tracer.export.trace_writer import TraceWriter
 from tracer.learn import learned
-from tracer.model import Frame, Journey, Outcome, Summary
+from tracer.model import Frame, Journey, Outcome, Summary, Topology
 from tracer.promise import Judge, Verdict
 from tracer.promise_file import promises_of
 from tracer.view.line import text_of, width_of
 from tracer.view.promise import github, in_words, report
 
-ADDRESSES = {"c1": frozenset({C1_IP}), "c2": frozenset({C2_IP})}
+TOPOLOGY = Topology("docker0", addresses=((ETH0_C1, f"{C1_IP}/16"), (ETH0_C2, f"{C2_IP}/16")))
 
 
 def judged(spec: str, *journeys: Journey) -> list[Verdict]:
-    judge = Judge(promises_of(tomllib.loads(spec)), ADDRESSES)
+    judge = Judge(promises_of(tomllib.loads(spec)), TOPOLOGY)
     judge.add_all(journeys)
     return judge.verdicts()
 

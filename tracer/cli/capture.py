@@ -101,7 +101,7 @@ class Run:
 
         def to_kernel(words: str) -> str:
             if sinks:
-                raise UsageError("not while a trace is written: it is of one filter")
+                raise UsageError("not while a trace is written or judged: it is of one filter")
             return self._hand_over(words)
 
         feeding = Feeding(feed, self.stop, lambda: journal.capture, to_kernel)

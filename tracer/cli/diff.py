@@ -14,14 +14,12 @@ from tracer.cli import options, say
 from tracer.cli.pick import Pick, Picked, picking
 from tracer.cli.show import opened
 from tracer.cli.stats import told
-from tracer.errors import TraceFileError
+from tracer.errors import UNEXPECTED, TraceFileError
 
 if TYPE_CHECKING:
     from tracer.difference import Differences, Side
     from tracer.model import Capture
 
-DIFFERENT = 4
-"""The exit code if there is a difference: 1 and 2 mean that something failed."""
 _EXAMPLES = """\b
 Examples:
   skbtrace diff yesterday.json today.json
@@ -98,7 +96,7 @@ def diff(  # noqa: PLR0917 (click calls it by names)
         for failure in failures[:-1]:
             say(failure.message)
         raise failures[-1]
-    return DIFFERENT if found else 0
+    return UNEXPECTED if found else 0
 
 
 def _read(file: str, pick: Pick) -> tuple[Side, Capture, TraceFileError | None]:

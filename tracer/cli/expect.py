@@ -5,25 +5,16 @@ from __future__ import annotations
 
 import os
 import sys
-import tomllib
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from tracer.cli import options, say
 from tracer.cli.show import opened
 from tracer.cli.stats import told
-from tracer.errors import SkbtraceError, TraceFileError, UsageError
+from tracer.errors import UNEXPECTED, TraceFileError
 from tracer.text import printable
 
-if TYPE_CHECKING:
-    from tracer.model import Topology
-    from tracer.promise import Promise
-
-BROKEN = 4
-"""The exit code if a promise is broken: 1 and 2 mean that something failed."""
 _EXAMPLES = """\b
 Examples:
   skbtrace expect --learn good.json network.toml     write down what a good trace shows
@@ -76,9 +67,12 @@ def expect(  # noqa: PLR0917 (click calls it by names)
     A trace that is not whole is judged as far as it goes, and then the exit code is 1: it can
     neither prove that a promise is kept, nor that what is missing would not have kept it.
     """
+    from tracer.cli.judging import tell, tell_losses
     from tracer.export.trace_reader import TraceReader
+    from tracer.promise import Judge
+    from tracer.promise_file import promises_in
 
-    promises = [] if learn else _promises(spec)
+    promises = [] if learn else promises_in(spec)
     with opened(file) as stream:
         reader = TraceReader(stream, "standard input" if file == "-" else file)
         if learn:
@@ -88,63 +82,34 @@ def expect(  # noqa: PLR0917 (click calls it by names)
             write_output(spec, [learned(told(reader, stream)).encode()], force=force)
             say(f"{printable(spec)} written: look at it before you trust it")
             return 0
-        from tracer.promise import Judge
-
-        judge = Judge(promises, _addresses(reader.capture.topology))
+        judge = Judge(promises, reader.capture.topology)
         failure: TraceFileError | None = None
         try:
-            judge.add_all(told(reader, stream))
+            changes = 0
+            for journey in told(reader, stream):
+                for change in reader.changes[changes:]:
+                    judge.know(change.topology)
+                changes = len(reader.changes)
+                judge.add_all([journey])
         except TraceFileError as error:  # what came before it is good
             failure = error
     verdicts = judge.verdicts()
-    from tracer.view.line_view import speaks_unicode, terminal_width, write_lines
-    from tracer.view.look import Look
-    from tracer.view.promise import github as annotations
-    from tracer.view.promise import in_words, report
-
-    look = Look(ascii_only or not speaks_unicode(sys.stdout))
-    lines = report(verdicts, terminal_width(sys.stdout), look)
-    write_lines(sys.stdout, lines, color=options.is_colored(color, sys.stdout))
+    tell(verdicts, sys.stdout, color=color, ascii_only=ascii_only)
     if github:
+        from tracer.view.promise import github as annotations
+
         sys.stdout.write("".join(f"{line}\n" for line in annotations(verdicts)))
     if report_file is not None:
         from tracer.export.junit import junit
         from tracer.export.output import write_output
+        from tracer.view.promise import in_words
 
         name = os.path.basename(file)  # noqa: PTH119 (- is no path)
         wrong = None if failure is None else failure.message
         write_output(report_file, [junit(verdicts, name, in_words, wrong)], force=force)
-    summary = reader.summary
-    if summary is not None and summary.lost_total:
-        say(f"this trace has lost {summary.lost_total}: what was not seen may have been otherwise")
+    tell_losses(reader.summary)
     if failure is not None:
         with suppress(BrokenPipeError):
             sys.stdout.flush()
         raise failure
-    return 0 if all(verdict.kept for verdict in verdicts) else BROKEN
-
-
-def _promises(spec: str) -> list[Promise]:
-    from tracer.promise_file import promises_of
-
-    name = printable(spec)
-    try:
-        members = tomllib.loads(Path(spec).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, OSError):
-            raise SkbtraceError(
-                f"cannot read {name}: {error.strerror}",
-                hint="skbtrace expect --learn TRACE SPEC   # writes one",
-            ) from error
-        raise UsageError(f"{name} is not TOML: {printable(str(error))}") from error
-    try:
-        return promises_of(members)
-    except UsageError as error:
-        raise UsageError(f"{name}: {error.message}", hint=error.hint) from error
-
-
-def _addresses(topology: Topology | None) -> dict[str, frozenset[str]]:
-    found: dict[str, set[str]] = {}
-    for device, address in () if topology is None else topology.addresses:
-        found.setdefault(device.netns.name, set()).add(address.split("/")[0])
-    return {name: frozenset(addresses) for name, addresses in found.items()}
+    return 0 if all(verdict.kept for verdict in verdicts) else UNEXPECTED

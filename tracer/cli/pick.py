@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tracer.cli import say
-from tracer.cli.select import Typed, addresses_of, named, selecting
+from tracer.cli.select import Typed, selecting
 from tracer.errors import TopologyError, TraceFileError, UsageError
 from tracer.text import printable
 
@@ -147,7 +147,7 @@ class _Names:
     """What says whether a journey goes where the names say; remembers what names there were."""
 
     def __init__(self, typed: Typed, capture: Capture) -> None:
-        from tracer.selection import Selection
+        from tracer.selection import Selection, addresses_of, named
 
         self._typed = typed
         target = named(typed.target)
@@ -174,7 +174,7 @@ class _Names:
 
     def check(self, file: str) -> None:
         """Raise TopologyError for a name that nothing had so far."""
-        from tracer.selection import called
+        from tracer.selection import called, named
         from tracer.topology.names import few
 
         typed = self._typed

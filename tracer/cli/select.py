@@ -59,7 +59,7 @@ def on_this_host(typed: Typed, names: Names, topology: Topology) -> Selection | 
     """
     if not any(typed):
         return None
-    from tracer.selection import Namespaces, Selection
+    from tracer.selection import Namespaces, Selection, addresses_of
 
     def all_of(typed: Iterable[str], find: Callable[[str], frozenset[int]]) -> Namespaces:
         return Namespaces(frozenset().union(*map(find, typed)))
@@ -90,20 +90,3 @@ def _devices(typed: Iterable[str], topology: Topology) -> frozenset[str]:
             hint="sudo skbtrace topo   # what there is",
         )
     return names
-
-
-def named(typed: Iterable[str]) -> Namespaces:
-    """Return the namespaces that are called so, or have these inode numbers."""
-    from tracer.selection import Namespaces
-
-    numbers = {name.removeprefix("ns:") for name in typed}
-    return Namespaces(
-        frozenset(int(n) for n in numbers if n.isascii() and n.isdigit() and len(n) < 20),
-        frozenset(map(printable, typed)),
-    )
-
-
-def addresses_of(topology: Topology | None, target: Namespaces) -> frozenset[str]:
-    """Return the IP addresses of some namespaces."""
-    given = () if topology is None else topology.addresses
-    return frozenset(a.split("/")[0] for device, a in given if device.netns in target)

@@ -19,12 +19,13 @@ from tracer.cli.found import find
 from tracer.cli.limit import limiting
 from tracer.cli.screen import has_a_screen
 from tracer.cli.select import Typed, selecting
-from tracer.errors import UsageError
+from tracer.errors import UNEXPECTED, UsageError
 from tracer.text import printable
 from tracer.topology.spec import LABS
 
 if TYPE_CHECKING:
     from tracer.asked import Asked
+    from tracer.cli.judging import Judging
     from tracer.export.rotation import Rotation
     from tracer.model import Layer, Summary
     from tracer.sink import Sink
@@ -43,6 +44,7 @@ Examples:
   sudo skbtrace --topology auto --sample 100 --trigger 'latency>5ms'
   sudo skbtrace --topology docker0 tcp port 80 and host 172.17.0.3
   sudo skbtrace --topology docker0 'icmp or (udp and not port 53)'
+  sudo skbtrace --topology docker0 --expect network.toml -- ./integration-test
   skbtrace show trace.json                         look at it again, no root needed
 """
 
@@ -54,6 +56,7 @@ class Options:
     topology: str | None
     write: str | None
     rotate: str | None
+    expect: str | None
     force: bool
     count: int | None
     seconds: float | None
@@ -129,6 +132,12 @@ _CHOOSING = frozenset(
     "many bytes (100M), after a time (1h), or whichever is first (100M,1h). keep=10 removes all "
     "but the last ten.",
 )
+@click.option(
+    "--expect",
+    metavar="SPEC",
+    help="Hold the capture against the promises in SPEC, too: see skbtrace expect. Exit code 4 if "
+    "one is broken.",
+)
 @click.option("-f", "force", is_flag=True, help="Let -w overwrite FILE.")
 @click.option("-c", "count", type=click.IntRange(1), metavar="N", help="Stop after N journeys.")
 @click.option(
@@ -193,6 +202,7 @@ def _trace(typed: Options, words: list[str], command: list[str]) -> int:
     from tracer.kernel.host import require
 
     rotation = _rotation(typed)
+    judging = _judging(typed)
     asked = _asked(typed, words)  # what is wrong is said before anything is built
     require()
     with ExitStack() as stack, ending_signals() as signals:
@@ -203,12 +213,12 @@ def _trace(typed: Options, words: list[str], command: list[str]) -> int:
         # COMMAND has the terminal for itself: two programs cannot share a screen.
         on_screen = not (typed.no_ui or typed.to_stdout or typed.quiet or command)
         if on_screen and has_a_screen():
-            run.on_screen(writers, signals)
+            run.on_screen([*writers, *judging], signals)
         else:
-            run.as_lines([*writers, *_views(typed)], signals)
+            run.as_lines([*writers, *judging, *_views(typed)], signals)
     if load.failure:
         say(load.failure)
-    return load.status
+    return UNEXPECTED if _broken(typed, judging) else load.status
 
 
 def _asked(typed: Options, words: list[str]) -> Asked:
@@ -260,6 +270,31 @@ def _writers(
             stream = stack.enter_context(closing(open_trace(path, force=typed.force)))
             sinks.append(TraceWriter(stream, "standard output" if path == "-" else path))
     return sinks
+
+
+def _judging(typed: Options) -> list[Judging]:
+    """Return what holds journeys against promises, if any are to be kept."""
+    if typed.expect is None:
+        return []
+    from tracer.cli.judging import Judging
+    from tracer.promise_file import promises_in
+
+    return [Judging(promises_in(typed.expect))]
+
+
+def _broken(typed: Options, judging: list[Judging]) -> bool:
+    """Tell what became of the promises; say whether one is broken."""
+    from tracer.cli.judging import tell, tell_losses
+
+    broken = False
+    for each in judging:
+        verdicts = each.verdicts
+        broken = not all(verdict.kept for verdict in verdicts)
+        if broken or not typed.quiet:
+            stream = sys.stderr if typed.to_stdout else sys.stdout
+            tell(verdicts, stream, color=typed.color, ascii_only=typed.ascii_only)
+            tell_losses(each.summary)
+    return broken
 
 
 def _views(typed: Options) -> list[Sink]:

@@ -92,13 +92,14 @@ class TraceWriter:
 
     def journeys(self, batch: Sequence[Journey]) -> None:
         """Write one line each, all in one go."""
-        self._write("".join([self._journey(j) for j in batch]).encode("ascii"), journeys=True)
+        self._write("".join([self.line(j) for j in batch]).encode("ascii"), journeys=True)
 
     def end(self, summary: Summary) -> None:
         """Write the footer. The stream stays open: closing it is for whoever opened it."""
         self._write(_line(footer(summary)), journeys=False)
 
-    def _journey(self, j: Journey) -> str:
+    def line(self, j: Journey) -> str:
+        """Return the line of a journey."""
         text = self._text
         parts = [
             f'{{"type":"journey","id":{_id(j.id)}'
