@@ -132,6 +132,16 @@ def test_any_journeys_keep_the_rules(journeys: list[Journey]) -> None:
     rules([e for e in events(exported("chrome", Given(journeys))) if e["ph"] not in "sf"])
 
 
+def test_what_began_before_the_clock_was_read_is_no_special_case() -> None:
+    early = [
+        REQUEST._replace(id=str(n), start_ns=CAPTURE.monotonic_ns - 10**9 + n * 10**6)
+        for n in range(50)
+    ]
+    found = events(exported("chrome", Given([*early[10:], *early[:10]])))
+    rules(found)
+    assert len([e for e in found if e["name"] == "thread_name"]) <= 8
+
+
 def test_a_thousand_journeys_out_of_order_keep_the_rules() -> None:
     many = [
         REQUEST._replace(id=str(n), start_ns=REQUEST.start_ns + (n * 7919 % 1499) * 3_000)

@@ -10,9 +10,10 @@ a device at once it has several threads, its lanes. Times are microseconds since
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Iterator
+from operator import itemgetter
 
 from tracer.export.formats import Exported
 from tracer.export.stays import Stay, stays
@@ -21,9 +22,6 @@ from tracer.words import change_words, ending, flow_words, socket_words, task_wo
 
 _BATCH = 512
 """Journeys in a piece."""
-_REMEMBERED = 512
-"""Slices of a lane of which it is known when they were. Journeys come as they end; what began
-before the oldest of these needs another lane."""
 _WAITING = 65536
 """Branches whose other end has not come yet."""
 _PIECES = 65536
@@ -51,35 +49,6 @@ def _about(capture: Capture) -> dict[str, str]:
     return {"tool": capture.tool, "kernel": capture.kernel, "topology": topology}
 
 
-class _Lane:
-    """A thread: when it has slices already."""
-
-    __slots__ = ("_ends", "_starts", "where")
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-        self._starts: list[int] = [-(1 << 63)]
-        self._ends: list[int] = [-(1 << 63)]
-
-    def take(self, start: int, end: int) -> bool:
-        """Take a slice if there is room for it."""
-        starts, ends = self._starts, self._ends
-        if ends[-1] <= start:
-            starts.append(start)
-            ends.append(end)
-        else:
-            at = bisect_right(starts, start)
-            if not at or ends[at - 1] > start or (at < len(starts) and starts[at] < end):
-                return False
-            starts.insert(at, start)
-            ends.insert(at, end)
-        if len(starts) > 2 * _REMEMBERED:
-            # What is forgotten reaches from the beginning of time to its end.
-            del starts[1:_REMEMBERED]
-            ends[:_REMEMBERED] = ends[_REMEMBERED - 1 : _REMEMBERED]
-        return True
-
-
 class _Place:
     """A device: its process and its threads."""
 
@@ -89,7 +58,20 @@ class _Place:
         self.name = name
         self.pid = pid
         self.order = order
-        self.lanes: list[_Lane] = []
+        self.lanes: list[tuple[int, str]] = []
+        """When the last slice of each ends, rising, and its process and thread as JSON."""
+
+    def free(self, start: int) -> str | None:
+        """Take the lane out that was left last before that; None if there is none."""
+        at = bisect_right(self.lanes, start, key=_END)
+        return self.lanes.pop(at - 1)[1] if at else None
+
+    def keep(self, end: int, where: str) -> None:
+        """Put a lane in, which has a slice until then."""
+        insort(self.lanes, (end, where), key=_END)
+
+
+_END = itemgetter(0)
 
 
 class _Events:
@@ -99,7 +81,8 @@ class _Events:
     """
 
     def __init__(self, capture: Capture) -> None:
-        self._since = capture.monotonic_ns
+        self._began = capture.monotonic_ns
+        self._since: int | None = None
         self._pids: dict[Netns | None, int] = {}
         self._devices: dict[Device | None, _Place] = {}
         self._places: dict[int, tuple[_Place, Device | None]] = {}
@@ -116,7 +99,9 @@ class _Events:
         out: list[str] = []
         if not journey.hops:
             return out
-        base = max(journey.start_ns - self._since, 0)
+        if self._since is None:
+            self._since = min(self._began, journey.start_ns)
+        base = journey.start_ns - self._since
         parts = stays(journey)
         name = self._name(journey)
         about = self._about(journey)
@@ -153,10 +138,9 @@ class _Events:
         place = self._place(device, out) if known is None else known[0]
         start = base + stay.start_ns
         end = max(base + stay.end_ns, start + 1)
-        for lane in place.lanes:
-            if lane.take(start, end):
-                return lane.where
-        return self._lane(place, start, end, out)
+        where = place.free(start) or self._lane(place, out)
+        place.keep(end, where)
+        return where
 
     def _place(self, device: Device | None, out: list[str]) -> _Place:
         if len(self._places) >= _PIECES:
@@ -176,13 +160,10 @@ class _Events:
         self._places[id(device)] = (place, device)
         return place
 
-    def _lane(self, place: _Place, start: int, end: int, out: list[str]) -> str:
+    def _lane(self, place: _Place, out: list[str]) -> str:
         self._tids += 1
         where = f',"pid":{place.pid},"tid":{self._tids}'
-        lane = _Lane(where)
-        lane.take(start, end)
-        place.lanes.append(lane)
-        number = len(place.lanes)
+        number = len(place.lanes) + 1
         called = place.name if number == 1 else f"{place.name} ({number})"
         order = place.order * 1000 + min(number, 999)
         out.append(_meta("thread_name", place.pid, self._tids, f'"name":{_text(called)}'))
@@ -284,6 +265,8 @@ def _meta(kind: str, pid: int, tid: int, args: str) -> str:
 
 def _us(ns: int) -> str:
     """Return microseconds. Not by way of a float, which a long capture has too many digits for."""
+    if ns < 0:
+        return f"-{_us(-ns)}"
     return "%d.%03d" % divmod(ns, 1000)  # noqa: UP031 (faster, and it is done twice for each hop)
 
 
