@@ -36,18 +36,20 @@ The house, in the order in which a packet's story flows through it::
     sink                 what takes journeys
     view/                lines for people (the only package that knows rich)
     view/screen/         the full-screen view of them (the only one that knows Textual)
-    export/              the trace file
+    export/              the trace file, how it is opened; FORMATS, what a trace is exported to
     process              a process and what it has started
     wanted               what a packet must be like besides its bytes
     sudo                 who typed sudo: as whom files are written and COMMAND runs
     session              the one place where the above are put together
+    library              traces for programs: neither root nor bcc
+    pytest_plugin        a fixture that traces what a test does
     cli/                 commands, one file each, and what several of them do
 
-Imports go one way, checked by import-linter: cli > session > view | export | kernel | topology >
-sink > journal > difference | learn | promise_file > asked | promise | statistics > tally >
-correlate | exchanges | expected | explain | limits | selection | trigger > changes | totals |
-verdicts | way > bridge | completeness | filter | flow | frame | wanted | wire | words > probes >
-model > duration, errors, histogram, process, sudo, text.
+Imports go one way, checked by import-linter: cli | pytest_plugin > session | library > view |
+export | kernel | topology > sink > journal > difference | learn | promise_file > asked | promise |
+statistics > tally > correlate | exchanges | expected | explain | limits | selection | trigger >
+changes | totals | verdicts | way > bridge | completeness | filter | flow | frame | wanted | wire |
+words > probes > model > duration, errors, histogram, process, sudo, text.
 """
 
 __version__ = "0.1.0"
