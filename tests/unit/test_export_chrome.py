@@ -125,9 +125,19 @@ def test_packets_at_a_device_at_once_have_lanes() -> None:
     assert not any("(" in name for name in names)
 
 
+def within_fifty_days(journey: Journey) -> Journey:
+    """The same at another time: longer captures have more digits than a float."""
+    most = 1 << 50
+    return journey._replace(
+        start_ns=journey.start_ns % most,
+        hops=tuple(hop._replace(dt_ns=min(hop.dt_ns, most)) for hop in journey.hops),
+    )
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(any_journey.journeys(), max_size=6, unique_by=lambda j: j.id))
 def test_any_journeys_keep_the_rules(journeys: list[Journey]) -> None:
+    journeys = [within_fifty_days(journey) for journey in journeys]
     # An id that is said twice to be a branch has an arrow too few, as it should.
     rules([e for e in events(exported("chrome", Given(journeys))) if e["ph"] not in "sf"])
 
