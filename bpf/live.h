@@ -69,7 +69,11 @@ struct live {
 	__u8 passed;  /* it is not followed: enum passed says why */
 	__u8 dropped; /* 1: somebody has said so */
 	__u32 drop_reason; /* ... with a reason, or SKBTRACE_NO_REASON */
+#ifdef SKBTRACE_SNAPLEN
+	__u32 kept; /* of `bytes`; 0 once they were sent */
+#else
 	__u32 unused;
+#endif
 	__u64 drop_at; /* ... and where; 0 if nobody has */
 #ifdef SKBTRACE_NETFILTER
 	struct nft nft;
@@ -78,6 +82,10 @@ struct live {
 	struct seen seen;
 #endif
 	struct skbtrace_record record;
+#ifdef SKBTRACE_SNAPLEN
+	/* The packet's first bytes. Right behind the record: see lay_bytes(). */
+	__u8 bytes[(SKBTRACE_SNAPLEN + 7) / 8 * 8];
+#endif
 };
 
 #define NO_TAP 0xff
@@ -104,6 +112,61 @@ static __always_inline void note(struct live *p, __u8 kind, __u32 word, __u16 ha
 	slot->value = value;
 	slot->more = more;
 }
+
+#ifdef SKBTRACE_SNAPLEN
+#define ETHERNET_BYTES 14
+#define VLAN_BYTES 4
+
+/* What the compiler knows of a number it does not tell the verifier: it must be compared again. */
+#define FORGET(number) asm volatile("" : "+r"(number))
+
+/*
+ * After read_headers(): keep the packet's first bytes, so many that the frame which user space makes
+ * of them, with an Ethernet header and the tag beside the packet, has SKBTRACE_SNAPLEN at most. Only
+ * what lies together: skb->data_len bytes at the end are in pages.
+ */
+static __always_inline void keep_bytes(struct live *p, __u64 skb)
+{
+	struct skbtrace_record *record = &p->record;
+	__s64 pulled = (__s16)record->pulled;
+	__u64 start = read_u64(skb + OFF_SK_BUFF_DATA) - pulled;
+	__s64 there = (__s64)skb_len(skb) - read_u32(skb + OFF_SK_BUFF_DATA_LEN) + pulled;
+	__s64 most = SKBTRACE_SNAPLEN;
+
+	if (record->has_vlan)
+		most -= VLAN_BYTES;
+	if (record->l2_len < ETHERNET_BYTES)
+		most -= ETHERNET_BYTES - record->l2_len;
+	if (there > most)
+		there = most;
+	p->kept = 0;
+	if (there <= 0)
+		return;
+	__u64 size = there;
+	FORGET(size);
+	if (size > SKBTRACE_SNAPLEN)
+		return;
+	if (!bpf_probe_read_kernel(p->bytes, size, (void *)start))
+		p->kept = size;
+}
+
+/*
+ * Move the bytes to behind the slots that are used, `size` bytes from the front of the record, so that
+ * all can be sent in one go. Where they overlap: it is copied from the front on (copy_from_kernel_
+ * nofault(), mm/maccess.c), and to where 24 bytes or more lie before. Return how many they are.
+ */
+static __always_inline __u64 lay_bytes(struct live *p, __u64 size)
+{
+	__u64 kept = p->kept;
+	p->kept = 0;
+	FORGET(kept);
+	if (kept > SKBTRACE_SNAPLEN)
+		return 0;
+	if (size < sizeof(p->record))
+		bpf_probe_read_kernel((char *)&p->record + size, kept, p->bytes);
+	return kept;
+}
+#endif
 
 static __always_inline void see_device(struct live *p, __u64 dev)
 {

@@ -7,7 +7,9 @@
  * offset. This file must not know maps, BPF or the kernel.
  *
  * A journey is sent as one or more records (chunks): the fixed part, then `slots` slots
- * of 24 bytes. A slot is a hop (one function reached) or a note about the hop before it.
+ * of 24 bytes. A slot is a hop (one function reached) or a note about the hop before it. If it was
+ * asked for, the packet's first bytes as they were at first sight follow the slots of chunk 0, from
+ * the link-layer header on (what stands in `headers` again); as many as there are, up to the end.
  */
 #ifndef SKBTRACE_RECORD_H
 #define SKBTRACE_RECORD_H

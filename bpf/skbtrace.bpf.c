@@ -14,7 +14,8 @@
  * From the command line come SKBTRACE_CPUS, SKBTRACE_LIVE, SKBTRACE_RING_PAGES,
  * SKBTRACE_KFREE_ARGS, all OFF_*, and, if it was asked for: SKBTRACE_SCOPED (only some devices
  * may start a journey), SKBTRACE_CHANGES (note what is different at each hop),
- * SKBTRACE_NETFILTER; SKBTRACE_FILTER (see filter.h), what wanted.h tells,
+ * SKBTRACE_NETFILTER, SKBTRACE_SNAPLEN (keep so many of a packet's first bytes); SKBTRACE_FILTER
+ * (see filter.h), what wanted.h tells,
  * SKBTRACE_SAMPLE, SKBTRACE_MAX_RATE_NS, SKBTRACE_PER_FLOW_NS (not every packet is followed:
  * SKBTRACE_PASSES_OVER), SKBTRACE_TRIGGER_NS (not every journey is sent).
  */
@@ -386,8 +387,13 @@ static __always_inline void send(struct live *p, __u64 now)
 	__u64 slots = p->record.slots;
 	if (slots > SKBTRACE_SLOTS)
 		slots = SKBTRACE_SLOTS;
+#ifdef SKBTRACE_SNAPLEN
+	__u64 size = RECORD_FIXED + slots * sizeof(struct skbtrace_hop);
+	if (records.ringbuf_output(&p->record, size + lay_bytes(p, size), BPF_RB_NO_WAKEUP))
+#else
 	if (records.ringbuf_output(&p->record, RECORD_FIXED + slots * sizeof(struct skbtrace_hop),
 				   BPF_RB_NO_WAKEUP))
+#endif
 		count_lost(LOST_RING_FULL);
 }
 
@@ -453,6 +459,9 @@ static __always_inline void begin_record(struct live *p, struct cpu_state *cpu,
 	p->record.flags = 0;
 	p->record.state = 0;
 	read_headers(&p->record, skb);
+#ifdef SKBTRACE_SNAPLEN
+	keep_bytes(p, skb);
+#endif
 #ifdef SKBTRACE_CHANGES
 	struct window w;
 	bpf_probe_read_kernel(w.word, sizeof(w.word), (void *)(skb + SKB_FIRST));

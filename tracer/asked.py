@@ -33,6 +33,8 @@ class Asked:
     """How many of these are followed."""
     trigger: Trigger | None = None
     """Which journeys are kept at their end; None: all."""
+    snaplen: int | None = None
+    """Bytes kept of each packet, from 1 to wire.SNAPLEN_MAX; None: only its headers."""
 
     @property
     def passes_over(self) -> bool:

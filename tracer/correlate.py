@@ -487,6 +487,7 @@ def _frame(first: Record, hops: tuple[Hop, ...]) -> Frame | None:
         first.vlan_tci,
         pulled=first.pulled,
         size=hops[0].len,
+        data=first.data,
     )
 
 

@@ -2,7 +2,7 @@
 """A packet as tcpdump shows it: the Ethernet frame that filters look at. Pure.
 
 The same frame that bpf/filter.h makes in the kernel, from what a record holds; of that, only its
-headers are kept, and nothing of what they carry.
+headers are kept, and what they carry only as far as the record has it apart.
 """
 
 from __future__ import annotations
@@ -28,24 +28,39 @@ _ABOUT6 = 48
 
 
 def frame_of(
-    headers: bytes, l2_len: int, protocol: bytes, vlan_tci: int | None, *, pulled: int, size: int
+    headers: bytes,
+    l2_len: int,
+    protocol: bytes,
+    vlan_tci: int | None,
+    *,
+    pulled: int,
+    size: int,
+    data: bytes = b"",
 ) -> Frame:
     """Return the frame of a packet that was first seen so.
 
     ``headers`` begin with ``l2_len`` bytes of link-layer header, ``pulled`` bytes of them are not
     in ``size``, which is skb->len; ``protocol`` is the EtherType as it lies in memory and
     ``vlan_tci`` a tag beside the packet. Without an Ethernet header its addresses are 0.
+    ``data`` are the packet's first bytes, which begin where ``headers`` do.
     """
+    whole = _whole(headers, l2_len, protocol, vlan_tci)
+    length = max(size + pulled + len(whole) - len(headers), 0)
+    kept = whole[: min(_end(whole), length)]
+    if not data:
+        return Frame(kept, length)
+    return Frame(kept, length, _whole(data, l2_len, protocol, vlan_tci)[len(kept) : length])
+
+
+def _whole(first: bytes, l2_len: int, protocol: bytes, vlan_tci: int | None) -> bytes:
+    """Return a packet's first bytes as a frame's."""
     tag = b"" if vlan_tci is None else _TAG + vlan_tci.to_bytes(2, "big")
     if l2_len >= _ETHERNET:
-        whole = headers[:_ADDRESSES] + tag + headers[_ADDRESSES:]
-    else:
-        packet = headers[l2_len:]
-        if protocol == b"\0\0" and packet:  # IP has not said it yet
-            protocol = {4: _IPV4, 6: _IPV6}.get(packet[0] >> 4, protocol)
-        whole = _NO_ADDRESSES + tag + protocol + packet
-    length = max(size + pulled + len(whole) - len(headers), 0)
-    return Frame(whole[: min(_end(whole), length)], length)
+        return first[:_ADDRESSES] + tag + first[_ADDRESSES:]
+    packet = first[l2_len:]
+    if protocol == b"\0\0" and packet:  # IP has not said it yet
+        protocol = {4: _IPV4, 6: _IPV6}.get(packet[0] >> 4, protocol)
+    return _NO_ADDRESSES + tag + protocol + packet
 
 
 def with_addresses(frame: Frame, changes: Sequence[Change]) -> Frame:

@@ -143,6 +143,13 @@ class Frame(NamedTuple):
     had none yet are 0. What the headers carry is left out."""
     len: int
     """Of the whole frame, bytes; with the Ethernet header in any case."""
+    data: bytes = b""
+    """What follows the headers, as far as it was kept: nothing unless ``-s`` asked for it."""
+
+    @property
+    def kept(self) -> bytes:
+        """All there is of it, from its first byte on."""
+        return self.headers + self.data
 
 
 class Change(NamedTuple):

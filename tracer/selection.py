@@ -87,7 +87,7 @@ def accepted(filter: Filter, journey: Journey) -> bool | None:
         return None
     if filter.needs_addresses:
         frame = with_addresses(frame, [c for hop in journey.hops for c in hop.changes])
-    return filter.accepts(*frame)
+    return filter.accepts(frame.kept, frame.len)
 
 
 def accepting(filter: Filter) -> Callable[[Journey], bool]:

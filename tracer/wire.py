@@ -14,6 +14,9 @@ from tracer.errors import DecodeError
 
 SLOTS = 48
 HEADER_BYTES = 120
+SNAPLEN_MAX = 2048
+"""So many of a packet's first bytes can be kept: a whole frame of Ethernet, and some more. Each
+packet that is followed takes as much of the kernel's memory as was asked for, also a short one."""
 NO_REASON = 0xFFFFFFFF
 
 # flags of a hop
@@ -79,6 +82,8 @@ END_OTHER = 0xFF
 FIXED = struct.Struct(f"=QQQQHBBHHBBHHhIIII{HEADER_BYTES}s")
 SLOT = struct.Struct("=IBBHIIII")
 RECORD_MAX = FIXED.size + SLOTS * SLOT.size
+"""Without what follows the slots."""
+_SLOTS_AT = struct.calcsize("=QQQQH")
 
 
 class HopSlot(NamedTuple):
@@ -128,6 +133,9 @@ class Record(NamedTuple):
     classid: int
     headers: bytes
     slots: tuple[HopSlot | Note, ...]
+    data: bytes = b""
+    """The packet's first bytes, where that was asked for: from where ``headers`` begin, but no more
+    than there were. In chunk 0 only."""
 
 
 class EndCount(NamedTuple):
@@ -169,7 +177,7 @@ def decode(data: bytes) -> Record:
         for raw in SLOT.iter_unpack(data[FIXED.size : end])
     ]
     told = (id_, parent, skb, base_ns, chunk, flags, struct.pack("=H", protocol))
-    return Record._make((*told, tci if has_vlan else None, *fixed[10:], tuple(slots)))
+    return Record._make((*told, tci if has_vlan else None, *fixed[10:], tuple(slots), data[end:]))
 
 
 def encode(record: Record) -> bytes:
@@ -195,12 +203,21 @@ def encode(record: Record) -> bytes:
         record.classid,
         record.headers,
     )
-    return fixed + b"".join(
-        SLOT.pack(*slot)
-        if isinstance(slot, HopSlot)
-        else SLOT.pack(slot.word, _NOTE, slot.kind, slot.half, *_halves(slot.value, slot.more))
-        for slot in record.slots
+    return (
+        fixed
+        + b"".join(
+            SLOT.pack(*slot)
+            if isinstance(slot, HopSlot)
+            else SLOT.pack(slot.word, _NOTE, slot.kind, slot.half, *_halves(slot.value, slot.more))
+            for slot in record.slots
+        )
+        + record.data
     )
+
+
+def as_sent(record: bytes, data: bytes) -> bytes:
+    """Return a record that has room for all slots as the kernel program would send it."""
+    return record[: FIXED.size + record[_SLOTS_AT] * SLOT.size] + data
 
 
 def _halves(*values: int) -> list[int]:

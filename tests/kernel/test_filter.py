@@ -62,7 +62,7 @@ def kept_by_tcpdump(file: Path, expression: str, begin_ns: int) -> list[bytes]:
 def is_of(journey: Journey, frame: bytes) -> bool:
     """What the kernel sends itself is first seen before it has Ethernet addresses."""
     assert journey.frame is not None
-    headers, length = journey.frame
+    headers, length, _ = journey.frame
     begin = 0 if any(headers[:12]) else 12
     return length == len(frame) and frame[begin : len(headers)] == headers[begin:]
 

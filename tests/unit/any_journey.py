@@ -169,7 +169,15 @@ def journeys(draw: st.DrawFn, least_hops: int = 0) -> Journey:
         state=draw(st.none() | states),
         absorbed_into=draw(st.none() | names),
         references=tuple(draw(st.lists(references, max_size=2))),
-        frame=draw(st.none() | st.builds(Frame, headers=st.binary(max_size=70), len=counts)),
+        frame=draw(
+            st.none()
+            | st.builds(
+                Frame,
+                headers=st.binary(max_size=70),
+                len=counts,
+                data=st.just(b"") | st.binary(max_size=70),
+            )
+        ),
     )
 
 

@@ -68,6 +68,8 @@ def test_every_command_has_help_with_an_example(
         (["--topology", "docker0", "-w", "-", "--out-rotate", "1M"], "say how they are called"),
         (["--topology", "docker0", "-w", "t.gz", "--out-rotate", "1x"], "try: --out-rotate 100M"),
         (["--topology", "docker0", "--sample", "0"], "Invalid value for '--sample'"),
+        (["--topology", "docker0", "-s", "0"], "0 is not in the range 1<=x<=2048"),
+        (["--topology", "docker0", "--snaplen", "2049"], "Invalid value for '--snaplen' / '-s'"),
         (["--topology", "docker0", "--max-rate", "x"], "Invalid value for '--max-rate'"),
         (["--topology", "docker0", "--cpu-limit", "0"], "Invalid value for '--cpu-limit'"),
         (["--topology", "docker0", "--trigger", "late"], "--trigger late is neither drop, nor"),

@@ -7,17 +7,19 @@ import json
 import shutil
 import subprocess
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.unit.exported import NAMES, REAL, Given, exported, exported_real, real
-from tests.unit.journeys import ALL, ARP, DROPPED, REQUEST, TCP, UDP
+from tests.unit.filters import ipv4, udp
+from tests.unit.journeys import ALL, ARP, CAPTURE, DROPPED, REQUEST, TCP, UDP
 from tracer.export.rebuilt import rebuilt
 from tracer.export.trace_reader import TraceReader
 from tracer.flow import flow_of
-from tracer.model import Device, Flow, Journey, Netns
+from tracer.model import Device, Flow, Frame, Journey, Netns
 
 _FIELDS = (
     "frame.time_epoch",
@@ -113,6 +115,24 @@ def test_wireshark_knows_where_it_comes_from(file: Path) -> None:
     assert "Capture application: skbtrace" in said
     assert "Capture oper-sys:    Linux 6.1" in said
     assert "Its bytes are its headers" in said
+
+
+def test_what_headers_carry_is_there_if_it_was_kept(tmp_path: Path) -> None:
+    """And the file says how much that is, of a capture that was asked for it."""
+    headers = bytes(12) + b"\x08\0" + ipv4(17, udp(53, 4242, b""))[2:]
+    whole = Frame(headers, 14 + 28 + 6, b"abcdef")
+    part, none = whole._replace(data=b"abc"), whole._replace(data=b"")
+    journeys = [REQUEST._replace(frame=frame) for frame in (whole, part, none)]
+    capture = replace(CAPTURE, asked={"snaplen": "45"})
+    path = tmp_path / "x.pcapng"
+    path.write_bytes(exported("pcapng", Given(journeys, capture)))
+    packets = tshark(path)
+    assert [int(p["frame.cap_len"]) for p in packets] == [48, 45, 42]
+    assert {int(p["frame.len"]) for p in packets} == {48}
+    for frame in (whole, part):
+        assert headers + frame.data in path.read_bytes()
+    said = subprocess.run(["capinfos", path], capture_output=True, text=True, check=True).stdout
+    assert "Its bytes are its first 45, its headers in any case; fewer where" in said
 
 
 def test_what_a_trace_does_not_hold_is_rebuilt_and_marked_so(tmp_path: Path) -> None:

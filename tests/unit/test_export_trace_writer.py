@@ -103,6 +103,8 @@ def documented(journey: Journey) -> dict[str, Any]:
         line["state"] = {k: v for k, v in journey.state._asdict().items() if v != usual[k]}
     if journey.frame is not None:
         line["frame"] = {"headers": journey.frame.headers.hex(), "len": journey.frame.len}
+        if journey.frame.data:
+            line["frame"] |= {"data": journey.frame.data.hex()}
     line["hops"] = [documented_hop(hop) for hop in journey.hops]
     if journey.branches:
         line["branches"] = [branch._asdict() for branch in journey.branches]

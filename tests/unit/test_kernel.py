@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,21 @@ def test_every_handler_and_reader_of_the_table_exists_in_c() -> None:
         assert re.search(rf"^#define {handler}\b", program, re.MULTILINE), handler
     for skb in Skb:
         assert f"#define {skb}(ctx)" in readers, skb
+
+
+def test_what_keeps_bytes_is_compiled_only_if_that_is_asked_for() -> None:
+    """Without -s the compiler is given the program as it would be if there were no such option."""
+    words = ["cc", "-E", "-P", f"-I{SOURCE}", f"-I{SOURCE / 'stubs' / 'include'}"]
+    words += ["-DSKBTRACE_PROBES(X)=", "-DSKBTRACE_CHANGES", "-DSKBTRACE_NETFILTER"]
+
+    def given(*more: str) -> str:
+        program = str(SOURCE / "skbtrace.bpf.c")
+        return subprocess.check_output([*words, *more, program], text=True)
+
+    marks = {"kept", "keep_bytes", "lay_bytes", "bytes", "asm"}
+    assert marks <= set(re.findall(r"\w+", given("-DSKBTRACE_SNAPLEN=200")))
+    assert marks & set(re.findall(r"\w+", given())) <= {"bytes"}  # of struct skbtrace_end_count
+    assert "SNAPLEN" not in given()
 
 
 def test_map_operations_stand_in_the_main_file_only() -> None:

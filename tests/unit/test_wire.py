@@ -44,6 +44,7 @@ RECORDS = st.builds(
     classid=U32,
     headers=st.binary(min_size=wire.HEADER_BYTES, max_size=wire.HEADER_BYTES),
     slots=st.lists(HOPS | NOTES, max_size=wire.SLOTS).map(tuple),
+    data=st.just(b"") | st.binary(max_size=wire.SNAPLEN_MAX),
 )
 
 NAMES = re.findall(r"^#define SKBTRACE_(\w+) ", (BPF / "record.h").read_text(), re.MULTILINE)
@@ -207,6 +208,14 @@ def test_any_bytes_are_a_record_or_a_decode_error(data: bytes) -> None:
 
 @given(RECORDS, st.data())
 def test_a_record_cut_short_is_refused(record: wire.Record, data: st.DataObject) -> None:
-    whole = wire.encode(record)
+    whole = wire.encode(record._replace(data=b""))
     with pytest.raises(DecodeError):
         wire.decode(whole[: data.draw(st.integers(0, len(whole) - 1))])
+
+
+@given(RECORDS, st.binary(min_size=wire.SLOTS * wire.SLOT.size))
+def test_a_record_of_the_table_is_as_it_would_be_sent(record: wire.Record, unused: bytes) -> None:
+    """There it has room for all slots, and its packet's bytes stand behind them."""
+    sent = wire.encode(record)
+    slots = wire.encode(record._replace(data=b""))
+    assert wire.as_sent((slots + unused)[: wire.RECORD_MAX], record.data) == sent

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _EXAMPLES = """\b
 Examples:
   skbtrace export trace.json --to html -o report.html
-  skbtrace export trace.json --to pcapng -o headers.pcapng && wireshark headers.pcapng
+  skbtrace export trace.json --to pcapng -o trace.pcapng && wireshark trace.pcapng
   skbtrace export trace.json --to chrome -o chrome.json      open it at ui.perfetto.dev
   skbtrace export trace.json --to mermaid --journey 17
   skbtrace export trace.json --to folded tcp | flamegraph.pl --countname ns > flame.svg

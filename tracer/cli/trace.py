@@ -22,6 +22,7 @@ from tracer.cli.select import Typed, selecting
 from tracer.errors import UNEXPECTED, UsageError
 from tracer.text import printable
 from tracer.topology.spec import LABS
+from tracer.wire import SNAPLEN_MAX
 
 if TYPE_CHECKING:
     from tracer.asked import Asked
@@ -79,6 +80,7 @@ class Options:
     per_flow: int | None
     cpu_percent: int | None
     trigger: tuple[str, ...]
+    snaplen: int | None
     quiet: bool
     verbose: bool
     chosen: Mapping[str, str] = field(default_factory=dict)
@@ -103,7 +105,7 @@ class Options:
 _CHOOSING = frozenset(
     {
         *(*Typed._fields, "direction", "mark", "process", "trigger"),
-        *("one_in", "max_rate", "per_flow", "cpu_percent"),
+        *("one_in", "max_rate", "per_flow", "cpu_percent", "snaplen"),
     }
 )
 """Parameters that a trace tells of, by the names of their options."""
@@ -146,6 +148,14 @@ _CHOOSING = frozenset(
     type=click.FloatRange(0, min_open=True),
     metavar="SECONDS",
     help="Stop after so many seconds.",
+)
+@click.option(
+    "--snaplen",
+    "-s",
+    type=click.IntRange(1, SNAPLEN_MAX),
+    metavar="N",
+    help="Keep the first N bytes of each packet, what its headers carry too, for -w and pcapng; "
+    f"at most {SNAPLEN_MAX}, and not what the kernel has in pages. Without -s headers only.",
 )
 @options.layers
 @click.option(
@@ -234,6 +244,7 @@ def _asked(typed: Options, words: list[str]) -> Asked:
         wanted_of(typed.direction, typed.mark, typed.process),
         Limits(typed.one_in or 1, typed.max_rate, typed.per_flow, typed.cpu_percent),
         trigger_of(typed.trigger),
+        typed.snaplen,
     )
 
 

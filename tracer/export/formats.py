@@ -60,7 +60,8 @@ FORMATS = {
         "tracer.export.chrome:chrome", "Chrome Trace Event JSON; open it at ui.perfetto.dev"
     ),
     "pcapng": Format(
-        "tracer.export.pcapng:pcapng", "the packets' headers for Wireshark, with paths as comments"
+        "tracer.export.pcapng:pcapng",
+        "the packets for Wireshark, as far as kept, with paths as comments",
     ),
     "html": Format("tracer.export.html:html", "a report in one file for any browser"),
     "otlp": Format("tracer.export.otlp:otlp", "OTLP JSON lines: each journey a trace of spans"),

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """pcapng, for Wireshark and tcpdump: each journey's packet once, as it was first seen.
 
-A packet's bytes are those a trace keeps, its headers (rebuilt and marked so where it keeps none);
-its length is the whole packet's. Its interface is the device where it was first seen, called
-``netns/ifname``; a comment tells the path, the end and what was changed on the way. Namespaces'
-addresses have their names (Name Resolution Block). Blocks are those of draft-ietf-opsawg-pcapng;
-none is of a kind of our own.
+A packet's bytes are those a trace keeps: its headers (rebuilt and marked so where it keeps none),
+and what follows them if ``-s`` asked for that; its length is the whole packet's. Its interface is
+the device where it was first seen, called ``netns/ifname``; a comment tells the path, the end and
+what was changed on the way. Namespaces' addresses have their names (Name Resolution Block). Blocks
+are those of draft-ietf-opsawg-pcapng; none is of a kind of our own.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class _Packets:
             interface = self._interfaces[device] = len(self._interfaces)
             out.append(_interface(device))
         at = max(journey.start_ns + self._to_realtime, 0) & 0xFFFFFFFFFFFFFFFF
-        data = frame.headers
+        data = frame.kept
         head = struct.pack(
             "<IIIII", interface, at >> 32, at & 0xFFFFFFFF, len(data), max(frame.len, len(data))
         )
@@ -108,8 +108,15 @@ def _section(capture: Capture) -> bytes:
     body = struct.pack("<IHHq", _MAGIC, _MAJOR, _MINOR, _UNKNOWN_LENGTH)
     body += _option(_HARDWARE, capture.machine) + _option(_OS, f"Linux {capture.kernel}")
     body += _option(_APPLICATION, capture.tool)
-    said = "Each packet stands here once, as it was when it was first seen. Its bytes are its "
-    said += "headers; what they carry was not kept."
+    said = "Each packet stands here once, as it was when it was first seen. "
+    snaplen = capture.asked.get("snaplen")
+    if snaplen is None:
+        said += "Its bytes are its headers; what they carry was not kept."
+    else:
+        said += (
+            f"Its bytes are its first {snaplen}, its headers in any case; fewer where the kernel "
+        )
+        said += "had the rest in pages."
     return _block(_SECTION, body + _option(_COMMENT, said) + _END)
 
 

@@ -139,7 +139,7 @@ class Values:
                 Reference(text(r, "kind"), text(r, "id"), integer(r, "after_ns"))
                 for r in references
             ),
-            frame=None if frame is None else Frame(octets(frame, "headers"), integer(frame, "len")),
+            frame=None if frame is None else _frame(frame),
         )
         if journey.duration_ns != integer(members, "duration_ns"):
             raise WrongError("has a duration_ns that is not its last hop's dt_ns")
@@ -359,6 +359,11 @@ def _state(members: Members) -> State:
             else:
                 values[name] = integer(members, name)
     return State(**values)  # type: ignore[arg-type]
+
+
+def _frame(members: Members) -> Frame:
+    data = octets(members, "data") if members.get("data") is not None else b""
+    return Frame(octets(members, "headers"), integer(members, "len"), data)
 
 
 def _socket(members: Members) -> Socket:

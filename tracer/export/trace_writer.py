@@ -124,7 +124,9 @@ class TraceWriter:
         if j.state is not None:
             parts.append(f',"state":{{{self._state(j.state)}}}')
         if j.frame is not None:
-            parts.append(f',"frame":{{"headers":"{j.frame.headers.hex()}","len":{j.frame.len}}}')
+            headers, size, data = j.frame
+            carried = f',"data":"{data.hex()}"' if data else ""
+            parts.append(f',"frame":{{"headers":"{headers.hex()}","len":{size}{carried}}}')
         parts.append(f',"hops":[{self._all_hops(j.hops)}]')
         if j.branches:
             branches = ",".join([f'{{"id":{_id(b.id)},"hop":{b.hop}}}' for b in j.branches])

@@ -20,7 +20,7 @@ from tracer.trigger import Trigger
 from tracer.wanted import Wanted
 
 LIVE_MAX = 16384
-"""Packets followed at once. Bounds the kernel's memory: 1.4 kB each."""
+"""Packets followed at once. Bounds the kernel's memory: 1.4 kB each, and ``Asked.snaplen``."""
 RING_PAGES = 4096
 """Ring buffer, in pages of 4 KiB: 16 MiB hold some 25,000 journeys that nobody has read yet."""
 
@@ -117,6 +117,7 @@ def definitions(
         if asked.filter.needs_addresses:
             values["SKBTRACE_FILTER_ADDRESSES"] = 1
     values |= _wanted(asked.wanted, values)
+    values |= {} if asked.snaplen is None else {"SKBTRACE_SNAPLEN": asked.snaplen}
     if asked.passes_over:
         values["SKBTRACE_PASSES_OVER"] = 1
     values |= _handlers(asked.layers) | _limits(asked.limits) | _trigger(asked.trigger)

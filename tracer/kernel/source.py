@@ -30,14 +30,16 @@ from tracer.wire import (
     PASSED,
     RECORD_MAX,
     EndCount,
+    as_sent,
     decode_end,
 )
 
 BATCH = 4096
 """Records read in one go; the reader comes up for air after that."""
 
-# struct live in bpf/live.h: what stands before the record, up to `alive`; struct seen, struct nft.
-_LIVE_PREFIX = struct.Struct("=QQQQIIIIII32x")
+# struct live in bpf/live.h: what stands before the record, of that `alive` and `kept`; struct seen,
+# struct nft.
+_LIVE_PREFIX = struct.Struct("=32x20xI20xI8x")
 _SEEN_BYTES = 88
 _NFT_BYTES = 56
 # struct cpu_state in bpf/skbtrace.bpf.c: what ended beside the topology, what was passed over, the
@@ -364,11 +366,14 @@ class KernelSource:
         """Records in the table whose packets live."""
         start = _LIVE_PREFIX.size + self._asked.changes * _SEEN_BYTES
         start += (Layer.NETFILTER in self._asked.layers) * _NFT_BYTES
-        return [
-            leaf[start : start + RECORD_MAX]
-            for _, leaf in self._maps["live"].items()
-            if _LIVE_PREFIX.unpack_from(leaf)[-1]  # the others have ended
-        ]
+        alive = []
+        for _, leaf in self._maps["live"].items():
+            lives, kept = _LIVE_PREFIX.unpack_from(leaf)
+            if lives:  # the others have ended
+                bytes_ = start + RECORD_MAX
+                kept = 0 if self._asked.snaplen is None else kept
+                alive.append(as_sent(leaf[start:bytes_], leaf[bytes_ : bytes_ + kept]))
+        return alive
 
     def _cpu_states(self) -> list[bytes]:
         """Of each CPU and context."""
