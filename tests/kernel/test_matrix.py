@@ -17,6 +17,7 @@ from tracer.model import Layer, Outcome
 from tracer.probes import DEFAULT_LAYERS
 from tracer.trigger import Trigger
 from tracer.wanted import ANYTHING, Mark, Wanted
+from tracer.wire import SNAPLEN_MAX
 
 pytestmark = pytest.mark.kernel
 
@@ -57,6 +58,7 @@ CHOICES: dict[str, dict[str, Any]] = {
         "both": Trigger(frozenset({Outcome.DROPPED}), 1000),
     },
     "scope": {"host": None, "devices": {}},
+    "snaplen": {"headers": None, "some": 60, "most": SNAPLEN_MAX},
 }
 
 Row = dict[str, str]
@@ -92,6 +94,7 @@ EVERYTHING_ON = {
     "limits": "all",
     "trigger": "both",
     "scope": "devices",
+    "snaplen": "most",
 }
 
 
