@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tracer.asked import Asked
 from tracer.kernel.compiler import SOURCE
+from tracer.kernel.source import living
 from tracer.kernel.symbols import Symbols, plain
+from tracer.model import Layer
 from tracer.probes import MISSION, PROBES, Handler, Skb
+from tracer.wire import FIXED, SLOT
 
 KALLSYMS = """\
 ffffffff81a00000 T __netif_receive_skb_core.constprop.0
@@ -102,6 +106,47 @@ def test_what_keeps_bytes_is_compiled_only_if_that_is_asked_for() -> None:
     assert marks <= set(re.findall(r"\w+", given("-DSKBTRACE_SNAPLEN=200")))
     assert marks & set(re.findall(r"\w+", given())) <= {"bytes"}  # of struct skbtrace_end_count
     assert "SNAPLEN" not in given()
+
+
+LAYOUT = r"""
+#include <stdio.h>
+#include <stddef.h>
+typedef unsigned char __u8; typedef unsigned short __u16; typedef int __s32;
+typedef unsigned int __u32; typedef unsigned long long __u64;
+#include "record.h"
+STRUCTS
+int main(void) {
+    printf("%zu %zu %zu %zu\n", offsetof(struct live, alive), offsetof(struct live, kept),
+           offsetof(struct live, record), offsetof(struct live, bytes));
+}
+"""
+
+
+@pytest.mark.parametrize("changes", [True, False])
+@pytest.mark.parametrize("layers", [(), (Layer.NETFILTER,)])
+def test_a_packet_lies_in_the_table_where_it_is_looked_for(
+    changes: bool, layers: tuple[Layer, ...], tmp_path: Path
+) -> None:
+    """What struct live holds before and behind the record, by the host's compiler."""
+    live = (SOURCE / "live.h").read_text()
+    begin, end = live.index("#define NFT_JUMPS"), live.index("#define NO_TAP")
+    code, program = tmp_path / "layout.c", tmp_path / "layout"
+    code.write_text(LAYOUT.replace("STRUCTS", live[begin:end]))
+    asked = ["-DSKBTRACE_SNAPLEN=201"]
+    asked += ["-DSKBTRACE_CHANGES"] * changes + ["-DSKBTRACE_NETFILTER"] * bool(layers)
+    subprocess.run(["cc", "-Wall", f"-I{SOURCE}", *asked, code, "-o", program], check=True)
+    alive, kept, record, bytes_ = map(int, subprocess.check_output([program]).split())
+    leaf = bytearray(bytes_ + 208)
+    slots = 3
+    sent = bytes(34) + bytes([slots]) + bytes(range(1, FIXED.size + slots * SLOT.size - 34))
+    leaf[alive] = 1
+    leaf[kept : kept + 4] = (7).to_bytes(4, "little")
+    leaf[record : record + len(sent)] = sent
+    leaf[bytes_ : bytes_ + 9] = b"abcdefghi"
+    assert living(bytes(leaf), Asked(layers, changes, snaplen=201)) == sent + b"abcdefg"
+    assert living(bytes(leaf), Asked(layers, changes)) == sent
+    leaf[alive] = 0
+    assert living(bytes(leaf), Asked(layers, changes, snaplen=201)) is None
 
 
 def test_map_operations_stand_in_the_main_file_only() -> None:

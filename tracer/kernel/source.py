@@ -364,16 +364,8 @@ class KernelSource:
 
     def _alive(self) -> list[bytes]:
         """Records in the table whose packets live."""
-        start = _LIVE_PREFIX.size + self._asked.changes * _SEEN_BYTES
-        start += (Layer.NETFILTER in self._asked.layers) * _NFT_BYTES
-        alive = []
-        for _, leaf in self._maps["live"].items():
-            lives, kept = _LIVE_PREFIX.unpack_from(leaf)
-            if lives:  # the others have ended
-                bytes_ = start + RECORD_MAX
-                kept = 0 if self._asked.snaplen is None else kept
-                alive.append(as_sent(leaf[start:bytes_], leaf[bytes_ : bytes_ + kept]))
-        return alive
+        leaves = (living(leaf, self._asked) for _, leaf in self._maps["live"].items())
+        return [record for record in leaves if record is not None]
 
     def _cpu_states(self) -> list[bytes]:
         """Of each CPU and context."""
@@ -381,6 +373,17 @@ class KernelSource:
         size = (table.kind.value_bytes + 7) // 8 * 8
         rows = [table.get(_U32.pack(context)) or b"" for context in range(_CONTEXTS)]
         return [row[at : at + size] for row in rows for at in range(0, len(row), size)]
+
+
+def living(leaf: bytes, asked: Asked) -> bytes | None:
+    """Return an entry of the map ``live`` as it would be sent; None if that packet has ended."""
+    lives, kept = _LIVE_PREFIX.unpack_from(leaf)
+    if not lives:
+        return None
+    start = _LIVE_PREFIX.size + asked.changes * _SEEN_BYTES
+    start += (Layer.NETFILTER in asked.layers) * _NFT_BYTES
+    end = start + RECORD_MAX
+    return as_sent(leaf[start:end], leaf[end : end + kept] if asked.snaplen is not None else b"")
 
 
 def _load_of(module: str) -> int | None:
