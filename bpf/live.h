@@ -75,6 +75,7 @@ struct live {
 	__u32 unused;
 #endif
 	__u64 drop_at; /* ... and where; 0 if nobody has */
+	__u64 last_ns; /* when the last hop was */
 #ifdef SKBTRACE_NETFILTER
 	struct nft nft;
 #endif

@@ -12,7 +12,7 @@
  * instructions that hand on to a program that they share, so that it is compiled once.
  *
  * From the command line come SKBTRACE_CPUS, SKBTRACE_LIVE, SKBTRACE_RING_PAGES,
- * SKBTRACE_KFREE_ARGS, all OFF_*, and, if it was asked for: SKBTRACE_SCOPED (only some devices
+ * SKBTRACE_KFREE_ARGS, SKBTRACE_STEPS, all OFF_*, and, if it was asked for: SKBTRACE_SCOPED (only some devices
  * may start a journey), SKBTRACE_CHANGES (note what is different at each hop),
  * SKBTRACE_NETFILTER, SKBTRACE_SNAPLEN (keep so many of a packet's first bytes); SKBTRACE_FILTER
  * (see filter.h), what wanted.h tells,
@@ -20,6 +20,7 @@
  * SKBTRACE_PASSES_OVER), SKBTRACE_TRIGGER_NS (not every journey is sent).
  */
 #include "record.h"
+#include "steps.h"
 #include "skb.h"
 #include "filter.h"
 #include "wanted.h"
@@ -145,6 +146,21 @@ BPF_ARRAY(rate, __u64, 1); /* when the next one may begin: see may_begin() */
 BPF_TABLE("lru_hash", __u64, __u64, flows, 16384); /* the same for each */
 #endif
 BPF_HASH(ends, struct skbtrace_end, struct skbtrace_end_count, 8192);
+#if SKBTRACE_STEPS
+/*
+ * How long steps took, in SKBTRACE_STEPS rows for each CPU. A row is given to a pair of functions
+ * when a packet first goes from one to the other; the first rows, one for each context, are for
+ * those that find none left.
+ */
+BPF_PERCPU_ARRAY(steps, struct skbtrace_step, SKBTRACE_STEPS);
+BPF_HASH(step_pairs, __u32, __u32, SKBTRACE_STEPS); /* row → pair */
+BPF_ARRAY(step_rows_given, __u32, 1);
+/* Pair → row, 0 if it has none. One value, for then a program need not check where it lies. */
+struct step_rows {
+	__u16 row[PROBES_MAX * PROBES_MAX];
+};
+BPF_ARRAY(step_rows, struct step_rows, 1);
+#endif
 BPF_PROG_ARRAY(programs, PROGRAMS);
 #ifdef SKBTRACE_RAW_BEGIN
 BPF_PROG_ARRAY(raw_programs, 1);
@@ -203,6 +219,77 @@ static __always_inline void count_end(struct live *p, __u32 netns, __u32 ifindex
 		return;
 	__sync_fetch_and_add(&count->packets, 1);
 	__sync_fetch_and_add(&count->bytes, p->len);
+}
+
+#if SKBTRACE_STEPS
+/*
+ * A row for a pair that has none. Two CPUs may want the same one: that `step_pairs` takes it only
+ * once decides. If both want it for the same pair, that one has two, and user space adds them up.
+ */
+#define ROWS_TRIED 16
+static __always_inline __u32 new_row(enum context context, struct step_rows *rows, __u32 pair)
+{
+	__u32 zero = 0;
+	__u32 *given = step_rows_given.lookup(&zero);
+	if (!given)
+		return context;
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < ROWS_TRIED; i++) {
+		__u32 row = CONTEXTS + *given + i;
+		if (row >= SKBTRACE_STEPS)
+			break;
+		if (step_pairs.insert(&row, &pair))
+			continue;
+		__sync_fetch_and_add(given, 1);
+		rows->row[pair & (PROBES_MAX * PROBES_MAX - 1)] = row;
+		return row;
+	}
+	return context;
+}
+
+static __always_inline void count_step(enum context context, __u32 from, __u32 to, __u64 ns)
+{
+	__u32 zero = 0;
+	__u32 pair = (from * PROBES_MAX + to) & (PROBES_MAX * PROBES_MAX - 1);
+	struct step_rows *rows = step_rows.lookup(&zero);
+	if (!rows)
+		return;
+	__u32 row = rows->row[pair];
+	if (!row)
+		row = new_row(context, rows, pair);
+	struct skbtrace_step *step = steps.lookup(&row);
+	if (!step)
+		return;
+	__u32 class = step_class(ns) & (SKBTRACE_STEP_CLASSES - 1);
+	/* A row is written in one context only: see attach_point. */
+	if (context == KPROBE) {
+		step->classes[class]++;
+		step->total_ns += ns;
+	} else {
+		__sync_fetch_and_add(&step->classes[class], 1);
+		__sync_fetch_and_add(&step->total_ns, ns);
+	}
+	if (ns > step->longest_ns)
+		step->longest_ns = ns;
+}
+#else
+#define count_step(context, from, to, ns)
+#endif
+
+/*
+ * A packet comes to its next hop: count how long the step took. To be called before the hop is
+ * added. Clocks of two CPUs may differ by a little: time does not run backwards then. What is
+ * beside the topology is not counted until it comes there.
+ */
+static __always_inline void step_to(enum context context, struct live *p, __u64 now, __u32 probe)
+{
+	__u64 ns = 0;
+	if (now > p->last_ns) {
+		ns = now - p->last_ns;
+		p->last_ns = now;
+	}
+	if (!p->beside)
+		count_step(context, p->last, probe, ns);
 }
 
 /* The packet that is followed at this address. */
@@ -473,6 +560,7 @@ static __always_inline void begin_record(struct live *p, struct cpu_state *cpu,
 #endif
 	p->len = skb_len(skb);
 	p->last = probe;
+	p->last_ns = now;
 	p->final = final;
 	p->arg = arg;
 	p->sk = 0;
@@ -581,6 +669,7 @@ int skbtrace_pass(struct pt_regs *ctx)
 	}
 	if (!make_room(p, hit->now, SLOTS_HOP))
 		return 0;
+	step_to(KPROBE, p, hit->now, hit->probe);
 	add_hop(p, hit->now, hit->probe, hit->final, skb, 0, hit->arg);
 	come_within(p);
 	p->port = hit->port;
@@ -685,8 +774,14 @@ static __always_inline void receive_skb(struct pt_regs *ctx, struct cpu_state *c
 		flags |= SKBTRACE_HOP_AGE_KNOWN;
 	}
 	/* The packet is what it was when it was queued, and is not read again. */
-	if (make_room(p, now, SLOTS_HOP))
-		add_same_hop(p, now, probe, final, flags, age);
+	if (!make_room(p, now, SLOTS_HOP))
+		return;
+	if (cpu->serve_ns) { /* two steps: until process_backlog began, and behind others */
+		step_to(KPROBE, p, now - age, SKBTRACE_SERVE);
+		p->last = SKBTRACE_SERVE;
+	}
+	step_to(KPROBE, p, now, probe);
+	add_same_hop(p, now, probe, final, flags, age);
 }
 #define receive(ctx, cpu, probe, final, skb) receive_skb(ctx, cpu, probe, final, skb)
 
@@ -702,8 +797,10 @@ static __always_inline void forward_skb(struct pt_regs *ctx, struct cpu_state *c
 		return;
 	}
 	__u64 now = bpf_ktime_get_ns();
-	if (make_room(p, now, SLOTS_HOP))
-		add_same_hop(p, now, probe, final, 0, 0);
+	if (!make_room(p, now, SLOTS_HOP))
+		return;
+	step_to(KPROBE, p, now, probe);
+	add_same_hop(p, now, probe, final, 0, 0);
 }
 #define forward(ctx, cpu, probe, final, skb) forward_skb(ctx, cpu, probe, final, skb)
 
@@ -1116,8 +1213,10 @@ static __always_inline void driver_skb(struct bpf_raw_tracepoint_args *ctx, stru
 		return;
 	}
 	__u64 now = bpf_ktime_get_ns();
-	if (make_room(p, now, SLOTS_HOP))
-		add_hop(p, now, probe, final, skb, 0, 0);
+	if (!make_room(p, now, SLOTS_HOP))
+		return;
+	step_to(TRACEPOINT, p, now, probe);
+	add_hop(p, now, probe, final, skb, 0, 0);
 }
 #define driver(ctx, cpu, probe, final, skb) driver_skb(ctx, cpu, probe, final)
 int skbtrace_raw_begin(struct bpf_raw_tracepoint_args *ctx)
@@ -1184,7 +1283,7 @@ static __always_inline void note_tap(struct live *p, __u64 skb)
  * A free. skb_release_head_state sees each exactly once, also those no tracepoint sees, but for
  * datagrams whose head state went before they were read: __consume_stateless_skb frees those.
  */
-static __always_inline void end_skb(__u32 probe, __u64 skb)
+static __always_inline void end_skb(enum context context, __u32 probe, __u64 skb)
 {
 	struct live *p = live.lookup(&skb);
 	if (!p)
@@ -1205,6 +1304,7 @@ static __always_inline void end_skb(__u32 probe, __u64 skb)
 		/* The skb is being torn down: neither device nor length is read any more. */
 		if (now < p->record.base_ns) /* clocks of two CPUs */
 			now = p->record.base_ns;
+		step_to(context, p, now, probe);
 		p->ifindex = 0;
 		p->netns = 0;
 		/* It may have waited for its reader longer than dt_ns can say: arg is the upper half. */
@@ -1219,7 +1319,7 @@ static __always_inline void end_skb(__u32 probe, __u64 skb)
 	send(p, now);
 	forget(skb, p);
 }
-#define end(ctx, cpu, probe, final, skb) end_skb(probe, skb)
+#define end(ctx, cpu, probe, final, skb) end_skb(KPROBE, probe, skb)
 
 /* The consume_skb tracepoint: of a packet that a driver was given last, this is its free. */
 static __always_inline void sent_skb(struct bpf_raw_tracepoint_args *ctx, __u32 probe)
@@ -1227,7 +1327,7 @@ static __always_inline void sent_skb(struct bpf_raw_tracepoint_args *ctx, __u32 
 	__u64 skb = ctx->args[0];
 	struct live *p = live.lookup(&skb);
 	if (p && (passed(p) || (p->alive && p->last == SKBTRACE_DRIVER)))
-		end_skb(probe, skb);
+		end_skb(TRACEPOINT, probe, skb);
 }
 #define sent(ctx, cpu, probe, final, skb) sent_skb(ctx, probe)
 

@@ -58,6 +58,7 @@ from typing import NamedTuple, TypeAlias
 from tracer.changes import KINDS, Seen, state_of
 from tracer.flow import flow_of
 from tracer.frame import frame_of
+from tracer.histogram import Histogram
 from tracer.model import (
     Branch,
     Change,
@@ -70,7 +71,9 @@ from tracer.model import (
     Journey,
     Netns,
     Outcome,
+    Segment,
     Socket,
+    Stepped,
     Task,
 )
 from tracer.probes import FREES, PROBES, Handler, Proof
@@ -97,10 +100,12 @@ from tracer.wire import (
     NOTE_TASK,
     NOTE_TASK_NETNS,
     REFUSED,
+    STEP_OTHER,
     EndCount,
     HopSlot,
     Note,
     Record,
+    StepCount,
 )
 
 PARTIAL_MAX = 65536
@@ -182,7 +187,25 @@ class _Told(NamedTuple):
     merged: int | None
 
 
+_StepKey: TypeAlias = tuple[str | None, str | None, Segment | None]
 _End: TypeAlias = tuple[str | None, Device | None, bool, Drop | None]
+
+
+def steps_of(counts: Iterable[StepCount]) -> tuple[Stepped, ...]:
+    """Name the steps that the kernel program has counted; those with most time first."""
+    totals: dict[_StepKey, Histogram] = {}
+    for count in counts:
+        key: _StepKey = (None, None, None)
+        if (count.before, count.probe) != STEP_OTHER:
+            before = PROBES[count.before]
+            key = (before.function, PROBES[count.probe].function, before.segment)
+        took = Histogram.of(count.classes, count.total_ns, count.longest_ns)
+        totals.setdefault(key, Histogram()).include(took)
+    found = [
+        Stepped(*key, took.total, took.largest, tuple(took.counts()))
+        for key, took in totals.items()
+    ]
+    return tuple(sorted(found, key=lambda step: -step.total_ns))
 
 
 class Correlator:

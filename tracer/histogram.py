@@ -9,6 +9,7 @@ with how far the values lie apart, not with how many there are. Pure; knows no u
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 _BITS = 6
 """Of a value that are kept, the first of them a one."""
@@ -26,6 +27,15 @@ class Histogram:
         self.count = 0
         self.total = 0
         self.largest = 0
+
+    @classmethod
+    def of(cls, counts: Iterable[tuple[int, int]], total: int, largest: int) -> Histogram:
+        """Make one of what somebody else has counted: any value of each class, and how many."""
+        histogram = cls()
+        for value, times in counts:
+            histogram.add(value, times)
+        histogram.total, histogram.largest = total, largest
+        return histogram
 
     def add(self, value: int, times: int = 1) -> None:
         """Count a value; so many times, if it stands for others."""
@@ -46,6 +56,10 @@ class Histogram:
         """Return the middle of each class that something is in, rising, and how much is."""
         return [(_middle(number), count) for number, count in sorted(self._counts.items())]
 
+    def counts(self) -> list[tuple[int, int]]:
+        """Return the least value of each class that something is in, rising, and how much is."""
+        return [(_least(number), count) for number, count in sorted(self._counts.items())]
+
     def percentiles(self, *parts: float) -> list[int]:
         """Return, for each part (in rising order, 0.5 is the median), the value it lies at.
 
@@ -64,11 +78,12 @@ class Histogram:
         return found
 
 
+def _least(number: int) -> int:
+    """Return the least value of a class."""
+    shift = number >> _BITS
+    return (number - (shift << _BITS)) << shift
+
+
 def _middle(number: int) -> int:
     """Return the middle of a class."""
-    shift = number >> _BITS
-    # The class's own bits begin with a one: they reach one up into the bits of the shift.
-    if number < 1 << _BITS:
-        return number
-    bits = number - (shift << _BITS)
-    return (bits << shift) + (1 << shift >> 1)
+    return _least(number) + (1 << (number >> _BITS) >> 1)

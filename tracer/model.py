@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The nouns: what a journey is made of. Values only, standard library only.
+"""The nouns: what a journey is made of. Values only, no other packages than the standard library.
 
 Everything here is immutable. What is made once per hop or per packet is a ``NamedTuple``
 (cheap to make); the rest are frozen dataclasses. All times are integers in nanoseconds:
@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
+
+from tracer.histogram import Histogram
 
 _PROVISIONAL = re.compile(r".*:\d+|[0-9a-f]{12}|(?:netns|cni)-[0-9a-f-]{36}")
 
@@ -507,6 +509,8 @@ class Health(NamedTuple):
     """Records that were taken from the ring buffer and are not journeys yet."""
     room: int
     """So many may wait; what comes then stays in the ring buffer until that is full."""
+    steps: tuple[Stepped, ...] = ()
+    """As in ``Counted``, until now."""
 
 
 Scope: TypeAlias = Mapping[tuple[int, int], bool]
@@ -562,6 +566,30 @@ class Ended(NamedTuple):
     """skb->len there, all together."""
 
 
+class Stepped(NamedTuple):
+    """How long packets took from one probed function to the next."""
+
+    function: str | None
+    """None, and so is the next: all the rest, for which the kernel had no room."""
+    following: str | None
+    segment: Segment | None
+    total_ns: int
+    longest_ns: int
+    classes: tuple[tuple[int, int], ...]
+    """The least time in each class of ``histogram``, ns, and how many took as long; rising. In the
+    last class, from 67.6 s on, is all that took longer, too."""
+
+    @property
+    def took(self) -> Histogram:
+        """The same, for percentiles."""
+        return Histogram.of(self.classes, self.total_ns, self.longest_ns)
+
+    @property
+    def packets(self) -> int:
+        """So many took this step."""
+        return sum(count for _, count in self.classes)
+
+
 class Counted(NamedTuple):
     """What the kernel program has counted itself: exact, whatever was lost or left out later."""
 
@@ -569,6 +597,9 @@ class Counted(NamedTuple):
     """Probed function → how often the kernel came to it while it was traced, with any packet."""
     ended: tuple[Ended, ...] = ()
     """Packets that were followed to their free."""
+    steps: tuple[Stepped, ...] = ()
+    """Of packets that were followed, since they came to the topology. Those that took most time
+    altogether first. Empty: by a tracer that did not count them."""
 
     @property
     def packets(self) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from tracer import __version__
-from tracer.correlate import Correlator, Names
+from tracer.correlate import Correlator, Names, steps_of
 from tracer.exchanges import Exchanges
 from tracer.limits import EVERYTHING, Ceiling, Limits
 from tracer.model import (
@@ -29,6 +29,7 @@ from tracer.model import (
     ProbePlace,
     Sampling,
     Scope,
+    Stepped,
     Summary,
     Topology,
     TopologyChange,
@@ -37,7 +38,7 @@ from tracer.probes import PROBES
 from tracer.sink import Sink
 from tracer.topology.discover import devices, scope
 from tracer.trigger import Trigger
-from tracer.wire import EndCount, decode
+from tracer.wire import EndCount, StepCount, decode
 
 QUIET_S = 0.05
 """How long the reader sleeps when the ring buffer was empty: what a live view lags behind."""
@@ -50,6 +51,8 @@ UNSETTLED_MAX_S = 2.0
 """How long journeys may wait for what is known of a change of the topology."""
 HEALTH_S = 0.5
 """How often it is told how the capture keeps up. Loss counters are read from the kernel for it."""
+STEPS_S = 1.0
+"""How often the histograms of steps are read for it, which takes some milliseconds."""
 WAITING_S = 2.0
 """How often it is told how much is still to be read at the end."""
 DRAIN_S = 0.1
@@ -85,6 +88,9 @@ class Source(Protocol):
 
     def ends(self) -> list[EndCount]:
         """How packets ended that were followed."""
+
+    def steps(self) -> list[StepCount]:
+        """How long packets took from one probe to the next."""
 
     def unloaded(self) -> tuple[str, ...]:
         """Attached functions whose module was unloaded since."""
@@ -184,6 +190,8 @@ class Session:
         self._made = 0  # records, into journeys
         self._sampled = (limits.one_in, limits.one_in)
         self._untriggered = 0
+        self._steps: tuple[Stepped, ...] = ()
+        self._steps_at = -math.inf
         self._journeys = 0
         self._hops = 0
         self._outcomes: Counter[str] = Counter()
@@ -251,7 +259,11 @@ class Session:
 
     def _health(self) -> Health:
         lost = self._source.lost() | self._correlator.lost
-        return Health(lost, self._source.ring_fill(), len(self._backlog), BACKLOG_MAX)
+        now = time.monotonic()
+        if now - self._steps_at >= STEPS_S:
+            self._steps_at, self._steps = now, steps_of(self._source.steps())
+        fill = self._source.ring_fill()
+        return Health(lost, fill, len(self._backlog), BACKLOG_MAX, self._steps)
 
     def _read(self, most: int | None, *, at_once: bool = False) -> bool:
         """Save what waits in the ring buffer, then make a slice of it into journeys.
@@ -391,5 +403,6 @@ class Session:
             counted=Counted(
                 hits=hits,
                 ended=self._correlator.ended(self._source.ends(), time.monotonic_ns()),
+                steps=steps_of(self._source.steps()),
             ),
         )

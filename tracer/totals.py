@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tracer.model import Counted, Device, Drop, Ended, Summary
+from tracer.model import Counted, Device, Drop, Ended, Stepped, Summary
 
 _Key = tuple[str | None, Device | None, bool, Drop | None]
 
@@ -70,6 +70,7 @@ def _counted(one: Counted | None, other: Counted | None, sign: int) -> Counted |
             kinds.setdefault(key, ended)
             packets[key] += times * ended.packets
             size[key] += times * ended.bytes
+    steps = one.steps if not other.steps and sign < 0 else _steps(one.steps, other.steps, sign)
     return Counted(
         {name: max(count, 0) for name, count in hits.items()},
         tuple(
@@ -77,4 +78,32 @@ def _counted(one: Counted | None, other: Counted | None, sign: int) -> Counted |
             for key, ended in kinds.items()
             if packets[key] > 0
         ),
+        steps,
     )
+
+
+def _steps(one: Sequence[Stepped], other: Sequence[Stepped], sign: int) -> tuple[Stepped, ...]:
+    """Return sums or differences; of a difference, the longest time is at most what is told."""
+    kinds: dict[tuple[object, ...], Stepped] = {}
+    total: Counter[tuple[object, ...]] = Counter()
+    longest: Counter[tuple[object, ...]] = Counter()
+    classes: dict[tuple[object, ...], Counter[int]] = {}
+    for times, steps in ((1, one), (sign, other)):
+        for step in steps:
+            key = step[:3]
+            kinds.setdefault(key, step)
+            total[key] += times * step.total_ns
+            longest[key] = max(longest[key], step.longest_ns)
+            counts = classes.setdefault(key, Counter())
+            for least, count in step.classes:
+                counts[least] += times * count
+    found = [
+        step._replace(
+            total_ns=max(total[key], 0),
+            longest_ns=longest[key],
+            classes=tuple(sorted((least, count) for least, count in there.items())),
+        )
+        for key, step in kinds.items()
+        if (there := +classes[key])
+    ]
+    return tuple(sorted(found, key=lambda step: -step.total_ns))

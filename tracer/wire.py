@@ -8,6 +8,7 @@ one. Knows neither what a probe means nor what a packet says.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tracer.errors import DecodeError
@@ -78,6 +79,11 @@ END = struct.Struct("=QIIIBBBx")
 END_COUNT = struct.Struct("=QQ")
 END_OTHER = 0xFF
 """``probe`` of the ends for which the kernel program has had no room."""
+
+STEP_CLASSES = 1024
+STEP = struct.Struct(f"=QQ{STEP_CLASSES}Q")
+STEP_OTHER = (0xFF, 0xFF)
+"""The probes of steps for which the kernel program has had no room."""
 
 FIXED = struct.Struct(f"=QQQQHBBHHBBHHhIIII{HEADER_BYTES}s")
 SLOT = struct.Struct("=IBBHIIII")
@@ -151,6 +157,33 @@ class EndCount(NamedTuple):
     dropped: bool
     packets: int
     bytes: int
+
+
+class StepCount(NamedTuple):
+    """struct skbtrace_step of all CPUs: how long packets took from one probe to the next."""
+
+    before: int
+    probe: int
+    longest_ns: int
+    total_ns: int
+    classes: tuple[tuple[int, int], ...]
+    """(the least time of a class in ns, how many took as long), rising."""
+
+
+def decode_step(before: int, probe: int, rows: Sequence[bytes]) -> StepCount:
+    """What the rows of a pair of probes say, one for each CPU."""
+    # As one number each: none of the counters in it ever overflows into the next.
+    added = sum(int.from_bytes(row[8:], "little") for row in rows)
+    _, total_ns, *counts = STEP.unpack(bytes(8) + added.to_bytes(STEP.size - 8, "little"))
+    longest = max((int.from_bytes(row[:8], "little") for row in rows), default=0)
+    classes = tuple((step_least(n), count) for n, count in enumerate(counts) if count)
+    return StepCount(before, probe, longest, total_ns, classes)
+
+
+def step_least(number: int) -> int:
+    """The least time of a class by its number: the inverse of step_class in bpf/steps.h."""
+    shift = max((number >> 5) - 1, 0)
+    return (number - (shift << 5)) << shift
 
 
 def decode_end(key: bytes, count: bytes) -> EndCount:

@@ -33,6 +33,8 @@ from tracer.model import (
     ProbePlace,
     Sampling,
     Scope,
+    Segment,
+    Stepped,
     Summary,
     Topology,
     TopologyChange,
@@ -68,6 +70,7 @@ class Playback:
         self.held_back = 0
         self.hit = {"veth_xmit": 9, "__dev_forward_skb": 9, "enqueue_to_backlog": 9}
         self.ended: list[wire.EndCount] = []
+        self.stepped: list[wire.StepCount] = []
 
     def start(self) -> tuple[ProbePlace, ...]:
         self.calls.append("start")
@@ -103,6 +106,9 @@ class Playback:
 
     def ends(self) -> list[wire.EndCount]:
         return self.ended
+
+    def steps(self) -> list[wire.StepCount]:
+        return self.stepped
 
     def sample(self, one_in: int) -> None:
         self.calls.append(f"sample {one_in}")
@@ -418,8 +424,10 @@ def test_what_the_kernel_has_counted_is_named() -> None:
         dropped._replace(packets=2, bytes=100),
         wire.EndCount(0, wire.NO_REASON, 0, 0, wire.END_OTHER, False, False, 1, 10),
     ]
+    source.stepped = [wire.StepCount(xmit, xmit, 7, 7, ((7, 1),))]
     counted = run(source, Kept()).counted
     assert counted is not None
+    assert counted.steps == (Stepped("veth_xmit", "veth_xmit", Segment.WORK, 7, 7, ((7, 1),)),)
     assert counted.hits == source.hit
     told = [(e.function, e.device and e.device.ifname, e.packets, e.bytes) for e in counted.ended]
     assert told == [("veth_xmit", None, 9, 900), ("veth_xmit", "eth0", 5, 400), (None, None, 1, 10)]
@@ -466,8 +474,11 @@ def test_above_its_ceiling_it_samples_harder_and_says_so() -> None:
 
 def test_it_is_told_how_the_capture_keeps_up() -> None:
     told: list[Health] = []
-    session = Session(Playback(records(2)), PLACES, Kept())
+    source = Playback(records(2))
+    session = Session(source, PLACES, Kept())
+    source.stepped = [wire.StepCount(*wire.STEP_OTHER, 7, 7, ((7, 1),))]
     session.run(health=told.append, go_on=lambda: not told)
+    assert [health.steps[0].packets for health in told] == [1]
     assert [(health.ring, health.waiting) for health in told] == [(0.25, 0)]
     assert told[0].lost["ring_full"] == 3
     assert told[0].room > 0

@@ -14,6 +14,7 @@ from typing import TypeVar
 from tracer.export.members import (
     Members,
     WrongError,
+    a_list,
     an_object,
     big,
     counts,
@@ -53,6 +54,7 @@ from tracer.model import (
     Segment,
     Socket,
     State,
+    Stepped,
     Summary,
     Task,
     Topology,
@@ -177,6 +179,7 @@ class Values:
         return Counted(
             hits=counts(members, "hits"),
             ended=tuple([self._ended(each) for each in objects(members, "ended")]),
+            steps=self._all(members, "steps", _stepped),
         )
 
     def _ended(self, members: Members) -> Ended:
@@ -206,9 +209,6 @@ class Values:
         return tuple.__new__(Hop, (hop[0], dt_ns, *hop[2:]))
 
     def _new_hop(self, members: Members) -> Hop:
-        segment = optional(members, "segment", text)
-        if segment is not None and segment not in _SEGMENTS:
-            raise WrongError("has a segment this version does not know")
         verdict = optional(members, "verdict", an_object)
         socket = optional(members, "socket", an_object)
         task = optional(members, "task", an_object)
@@ -219,7 +219,7 @@ class Values:
             cpu=integer(members, "cpu"),
             device=None if members.get("ifname") is None else self._device(members),
             len=integer(members, "len"),
-            segment=None if segment is None else _SEGMENTS[segment],
+            segment=_segment(members),
             to_cpu=optional(members, "to_cpu", integer),
             already_running=optional(members, "already_running", truth),
             verdict=None if verdict is None else self._verdict(verdict),
@@ -339,6 +339,30 @@ def _flow(members: Members) -> Flow:
             else:
                 values[name] = integer(members, name)
     return Flow(**values)  # type: ignore[arg-type]
+
+
+def _segment(members: Members) -> Segment | None:
+    segment = optional(members, "segment", text)
+    if segment is not None and segment not in _SEGMENTS:
+        raise WrongError("has a segment this version does not know")
+    return None if segment is None else _SEGMENTS[segment]
+
+
+def _stepped(members: Members) -> Stepped:
+    classes = []
+    for each in a_list(members, "classes"):
+        pair = integers({"classes": each}, "classes")
+        if len(pair) != 2:
+            raise WrongError("has something else than pairs in 'classes'")
+        classes.append((pair[0], pair[1]))
+    return Stepped(
+        function=optional(members, "function", text),
+        following=optional(members, "following", text),
+        segment=_segment(members),
+        total_ns=big(members, "total_ns"),
+        longest_ns=integer(members, "longest_ns"),
+        classes=tuple(classes),
+    )
 
 
 def _range(members: Members, name: str) -> tuple[int, int]:

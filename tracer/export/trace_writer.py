@@ -34,6 +34,7 @@ from tracer.model import (
     Sampling,
     Socket,
     State,
+    Stepped,
     Summary,
     Task,
     Topology,
@@ -340,7 +341,21 @@ def _counted(counted: Counted) -> dict[str, object]:
             )
             for ended in counted.ended
         ],
+        **({"steps": list(map(_stepped, counted.steps))} if counted.steps else {}),
     }
+
+
+def _stepped(step: Stepped) -> dict[str, object]:
+    return _there(
+        {
+            "function": step.function,
+            "following": step.following,
+            "segment": step.segment,
+            "total_ns": str(step.total_ns),
+            "longest_ns": step.longest_ns,
+            "classes": [list(each) for each in step.classes],
+        }
+    )
 
 
 def topology_line(change: TopologyChange) -> dict[str, object]:

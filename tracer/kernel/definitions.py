@@ -23,6 +23,12 @@ LIVE_MAX = 16384
 """Packets followed at once. Bounds the kernel's memory: 1.4 kB each, and ``Asked.snaplen``."""
 RING_PAGES = 4096
 """Ring buffer, in pages of 4 KiB: 16 MiB hold some 25,000 journeys that nobody has read yet."""
+STEPS_MAX = 256
+"""Rows of struct skbtrace_step, 8 kB each and for each CPU: 2 MiB. There is one for each two
+functions that follow one another: 17 in a ping with the usual layers, 45 in tests/data/nat.json.
+0: steps are not counted."""
+STEPS_LEAST, STEPS_OF_ALL = 64, 8192
+"""Where there are many CPUs, there are fewer for each: 64 MiB altogether, but no less than that."""
 
 # What every kernel we know has.
 _NEEDED = {
@@ -90,6 +96,7 @@ def definitions(
         "SKBTRACE_CPUS": cpus,
         "SKBTRACE_LIVE": LIVE_MAX,
         "SKBTRACE_RING_PAGES": RING_PAGES,
+        "SKBTRACE_STEPS": min(STEPS_MAX, max(STEPS_LEAST, STEPS_OF_ALL // cpus)),
         "SKBTRACE_KFREE_ARGS": btf.tracepoint_args("kfree_skb") or 2,
         "OFF_NET_NS_INUM": _offset(btf, "net", "ns") + _offset(btf, "ns_common", "inum"),
     }
@@ -315,7 +322,7 @@ def _nft_without_types(btf: Btf) -> dict[str, int | str]:
 
 _KNOWN = {
     *(Handler.XMIT, Handler.ENQUEUE, Handler.NFT, Handler.EGRESS),
-    *(Handler.DRIVER, Handler.GRO, Handler.MERGE),
+    *(Handler.DRIVER, Handler.GRO, Handler.MERGE, Handler.SERVE),
 }
 """Handlers whose only probe the program knows by number."""
 

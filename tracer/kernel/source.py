@@ -29,9 +29,13 @@ from tracer.wire import (
     LOSSES,
     PASSED,
     RECORD_MAX,
+    STEP,
+    STEP_OTHER,
     EndCount,
+    StepCount,
     as_sent,
     decode_end,
+    decode_step,
 )
 
 BATCH = 4096
@@ -39,7 +43,7 @@ BATCH = 4096
 
 # struct live in bpf/live.h: what stands before the record, of that `alive` and `kept`; struct seen,
 # struct nft.
-_LIVE_PREFIX = struct.Struct("=32x20xI20xI8x")
+_LIVE_PREFIX = struct.Struct("=32x20xI20xI16x")
 _SEEN_BYTES = 88
 _NFT_BYTES = 56
 # struct cpu_state in bpf/skbtrace.bpf.c: what ended beside the topology, what was passed over, the
@@ -206,6 +210,27 @@ class KernelSource:
     def ends(self) -> list[EndCount]:
         """How the packets ended that were followed, also those whose records were lost."""
         return [decode_end(key, count) for key, count in self._maps["ends"].items()]
+
+    def steps(self) -> list[StepCount]:
+        """How long packets took from one probe to the next; whether or not records were lost."""
+        found = []
+        others = [row for context in range(_CONTEXTS) for row in self._step_rows(context)]
+        if any(map(any, others)):
+            found.append(decode_step(*STEP_OTHER, others))
+        for row, pair in self._maps["step_pairs"].items() if "step_pairs" in self._maps else ():
+            before, probe = divmod(_U32.unpack(pair)[0], _PROBES_MAX)
+            found.append(decode_step(before, probe, self._step_rows(_U32.unpack(row)[0])))
+        return found
+
+    def _step_rows(self, row: int) -> list[bytes]:
+        """Of each CPU."""
+        table = self._maps.get("steps")
+        rows = None if table is None else table.get(_U32.pack(row))
+        return (
+            []
+            if rows is None
+            else [rows[at : at + STEP.size] for at in range(0, len(rows), STEP.size)]
+        )
 
     def unloaded(self) -> tuple[str, ...]:
         """Probed functions whose module was unloaded since: the kernel has removed the probes.
