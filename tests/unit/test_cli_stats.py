@@ -14,7 +14,7 @@ from tests.unit.screens import journeys
 from tracer.cli import run
 from tracer.cli import stats as module
 from tracer.export.trace_writer import TraceWriter
-from tracer.model import Outcome, Summary
+from tracer.model import Counted, Outcome, Segment, Stepped, Summary
 from tracer.statistics import By
 
 
@@ -59,6 +59,31 @@ def test_as_json_it_is_one_object_that_agrees_with_the_lines(
     assert told["capture"]["lost"] == {"ring_full": 2}
     assert told["by"] == by.value
     assert sum(group["journeys"] for group in told["groups"]) == len(plain)
+
+
+def test_what_the_kernel_has_counted_is_told_where_journeys_are_lacking(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = (
+        Stepped("veth_xmit", "arp_rcv", Segment.WORK, 9_000_000, 5_000_000, ((4_000_000, 2),)),
+        Stepped(None, None, None, 100, 60, ((40, 1), (60, 1))),
+    )
+    path = tmp_path / "trace.json"
+    title = "steps of every packet that was followed, counted in the kernel"
+    for lost, untriggered in ((0, 0), (3, 0), (0, 4)):
+        with path.open("wb", buffering=0) as stream:
+            writer = TraceWriter(stream, "x")
+            writer.begin(CAPTURE)
+            counted = Counted(steps=steps)
+            writer.end(Summary(0, 0, {"ring_full": lost}, counted=counted, untriggered=untriggered))
+        assert run(["stats", "--json", str(path)]) == 0
+        told = json.loads(capsys.readouterr().out)["counted_steps"]
+        assert [each["function"] for each in told] == ["veth_xmit", None]
+        assert (told[0]["count"], told[0]["total_ns"], told[0]["max_ns"]) == (2, 9000000, 5000000)
+        assert told[0]["p50_ns"] == pytest.approx(4_000_000, rel=1 / 32)
+        assert run(["stats", str(path)]) == 0
+        out = capsys.readouterr().out
+        assert (title in out) == ("veth_xmit" in out) == bool(lost or untriggered)
 
 
 def test_journeys_can_be_chosen(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:

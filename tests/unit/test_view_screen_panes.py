@@ -14,7 +14,7 @@ from tests.unit.golden import assert_golden
 from tests.unit.journeys import CAPTURE, CLONE, DROPPED, REPLY, explained
 from tests.unit.screens import NOW, filled, journeys, screen, text
 from tracer.journal import Journal
-from tracer.model import Journey
+from tracer.model import Counted, Journey, Segment, Stepped, Summary
 from tracer.view.line import text_of, width_of
 from tracer.view.screen import pages
 from tracer.view.screen.browser import Browser, Listed, Wanted
@@ -211,6 +211,23 @@ def test_a_branch_is_drawn_when_it_ends_after_its_parent() -> None:
     after = text(made, 100, 60)
     assert len(after) > len(before)
     assert f"#{CLONE.id} " in after.split("journey #")[1]
+
+
+def test_steps_are_those_that_the_kernel_has_counted() -> None:
+    """While a capture lasts; of a file, the journeys in it are told."""
+    journal = filled()
+    browser = Browser(journal)
+    browser.turn_to(Listed.STEPS)
+    drawn = screen(journal, browser)
+    assert "of every packet" not in text(drawn, 100, 30)
+    step = Stepped("ip_rcv", "tcp_v4_rcv", Segment.WORK, 9_000, 5_000, ((4_000, 1), (5_000, 1)))
+    assert journal.health is not None
+    journal.health = journal.health._replace(steps=(step,))
+    shown = text(drawn, 100, 30)
+    assert "of every packet that was followed: counted in the kernel" in shown
+    assert [line for line in shown.splitlines() if "ip_rcv" in line and " 2 " in line]
+    journal.end(Summary(counted=Counted(steps=(step._replace(function="br_forward"),))))
+    assert "br_forward" in text(drawn, 100, 30)
 
 
 def test_losses_are_named_where_they_are_counted() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tracer.export.opened import Opened
     from tracer.export.trace_reader import TraceReader
-    from tracer.model import Journey
+    from tracer.model import Journey, Stepped, Summary
 
 _EXAMPLES = """\b
 Examples:
@@ -64,7 +64,8 @@ def stats(  # noqa: PLR0917 (click calls it by names)
     """Tell where the time of the journeys in trace FILE goes; - is standard input.
 
     Percentiles are within 1.6 % of the true ones; everything else is exact. How complete the
-    capture was goes to standard error.
+    capture was goes to standard error. Where packets were followed of which the trace has no
+    journey, a second table of steps tells what the kernel has counted of all.
     """
     from tracer.errors import TraceFileError
     from tracer.export.statistics import members
@@ -99,7 +100,7 @@ def stats(  # noqa: PLR0917 (click calls it by names)
             names=names_of(topology),
         )
         width = terminal_width(sys.stdout)
-        lines = report(statistics, width, look, most=top)
+        lines = report(statistics, width, look, most=top, counted=counted_besides(reader.summary))
         write_lines(sys.stdout, lines, color=options.is_colored(color, sys.stdout))
         on_stderr = options.is_colored(color, sys.stderr)
         write_lines(sys.stderr, opening(reader.capture), color=on_stderr)
@@ -109,6 +110,15 @@ def stats(  # noqa: PLR0917 (click calls it by names)
         sys.stdout.flush()
     if failure is not None:
         raise failure
+
+
+def counted_besides(summary: Summary | None) -> tuple[Stepped, ...]:
+    """Return the steps the kernel has counted, if some of their packets have no journey here."""
+    if summary is None or summary.counted is None:
+        return ()
+    lost = summary.lost.get("ring_full", 0) + summary.lost.get("unread", 0)
+    lacking = lost + summary.unselected + summary.untriggered
+    return summary.counted.steps if lacking else ()
 
 
 def told(

@@ -34,6 +34,7 @@ def members(statistics: Statistics, capture: Capture, summary: Summary | None) -
             }
             for (step, device), took in sorted(s.steps.items(), key=lambda item: -item[1].total)
         ],
+        "counted_steps": _counted(summary),
         "by": s.by.value,
         "groups": [
             {
@@ -65,6 +66,21 @@ def members(statistics: Statistics, capture: Capture, summary: Summary | None) -
             "passed_over": None if summary is None else summary.passed_over,
         },
     }
+
+
+def _counted(summary: Summary | None) -> list[dict[str, object]] | None:
+    """Of all packets that were followed, whichever journeys were asked for here."""
+    if summary is None or summary.counted is None or not summary.counted.steps:
+        return None
+    return [
+        {
+            "function": step.function,
+            "following": step.following,
+            "segment": None if step.segment is None else step.segment.value,
+            **_times(step.took),
+        }
+        for step in summary.counted.steps
+    ]
 
 
 def _times(took: Histogram) -> dict[str, object]:

@@ -7,11 +7,13 @@ it counts, so that somebody can choose it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from tracer.duration import short
-from tracer.tally import FlowKey, Tally
+from tracer.histogram import Histogram
+from tracer.model import Stepped
+from tracer.tally import FlowKey, Step, Tally
 from tracer.view.line import Line, Span, cells, left, right, trimmed, within
 from tracer.view.look import Look, segment_style
 from tracer.words import flow_words
@@ -69,8 +71,22 @@ def flows(tally: Tally, look: Look) -> Counts:
 
 def steps(tally: Tally, look: Look) -> Counts:
     """Return the steps between two functions, those that took most time altogether first."""
-    found = sorted(tally.steps.items(), key=lambda item: -item[1].total)[:_MOST]
-    whole = sum(took.total for took in tally.steps.values()) or 1
+    return _steps(tally.steps.items(), look)
+
+
+def counted_steps(counted: Sequence[Stepped], look: Look) -> Counts:
+    """Return the same of what the kernel has counted."""
+    return _steps([(step_of(step), step.took) for step in counted], look)
+
+
+def step_of(step: Stepped) -> Step:
+    """Return what a step is called in a table."""
+    return Step(step.function or "others", step.following or "others", step.segment)
+
+
+def _steps(steps: Collection[tuple[Step, Histogram]], look: Look) -> Counts:
+    found = sorted(steps, key=lambda item: -item[1].total)[:_MOST]
+    whole = sum(took.total for _, took in steps) or 1
     rows = []
     for step, took in found:
         p50, p90, p99 = took.percentiles(*_PARTS)

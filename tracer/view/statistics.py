@@ -6,15 +6,15 @@ Pure: statistics in, lines out. Knows neither files nor what was typed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tracer.duration import short, words
 from tracer.explain import explain
 from tracer.histogram import Histogram
-from tracer.model import Outcome
+from tracer.model import Outcome, Stepped
 from tracer.statistics import GroupKey, PlacedStep, Statistics
 from tracer.tally import FlowKey
-from tracer.view.counts import Counts, Row, flow_text, sparkline, table
+from tracer.view.counts import Counts, Row, flow_text, sparkline, step_of, table
 from tracer.view.line import Line, Span, fill
 from tracer.view.look import Look, segment_style
 
@@ -23,19 +23,30 @@ _PART_NAMES = ("p50", "p90", "p99", "p99.9", "max")
 _BARS = 16
 
 
-def report(statistics: Statistics, width: int, look: Look, *, most: int) -> Iterator[Line]:
-    """Give the report's lines; ``most`` rows of each table."""
+def report(
+    statistics: Statistics, width: int, look: Look, *, most: int, counted: Sequence[Stepped] = ()
+) -> Iterator[Line]:
+    """Give the report's lines; ``most`` rows of each table.
+
+    ``counted``: what the kernel has counted of steps, if that is not what the journeys tell.
+    """
     yield from _summary(statistics, width, look)
-    if not statistics.journeys:
-        return
-    for title, counts in (
+    tables = [
         ("time by kind of step", _kinds(statistics, look)),
         ("steps, by time altogether", _steps(statistics, look, most)),
         (f"journeys by {statistics.by.value}", _groups(statistics, look, most)),
-    ):
+    ]
+    if not statistics.journeys:
+        tables.clear()
+    if counted:
+        title = "steps of every packet that was followed, counted in the kernel"
+        tables.insert(2, (title, _counted(counted, look, most)))
+    for title, counts in tables:
         yield ()
         yield ((title, "flow"),)
         yield from table(counts, width, look)
+    if not statistics.journeys:
+        return
     yield ()
     yield (("the slowest", "flow"),)
     slowest = [(f"#{look.name(each)} {words(took)}", "id") for took, each in statistics.slowest]
@@ -102,6 +113,28 @@ def _steps(statistics: Statistics, look: Look, most: int) -> Counts:
         )
     headings = ("step", "at", "time", "count", *_PART_NAMES)
     return Counts(headings, tuple(rows), (7, 5, 3), 40, frozenset(range(2, 9)))
+
+
+def _counted(counted: Sequence[Stepped], look: Look, most: int) -> Counts:
+    found = sorted(counted, key=lambda step: -step.total_ns)
+    whole = sum(step.total_ns for step in found) or 1
+    rows = []
+    for each in found[:most]:
+        step = step_of(each)
+        said = f"{step.function} {look.signs.across} {step.following}"
+        rows.append(
+            Row(
+                step,
+                (
+                    (look.name(said), segment_style(step.segment)),
+                    (f"{100 * each.total_ns / whole:.1f} %", ""),
+                    (str(each.packets), "dim"),
+                    *_times(each.took),
+                ),
+            )
+        )
+    headings = ("step", "time", "count", *_PART_NAMES)
+    return Counts(headings, tuple(rows), (6, 4), 40, frozenset(range(1, 8)))
 
 
 def _groups(statistics: Statistics, look: Look, most: int) -> Counts:

@@ -20,6 +20,7 @@ from tracer.model import (
     Health,
     Journey,
     Sampling,
+    Stepped,
     Summary,
     TopologyChange,
 )
@@ -288,6 +289,9 @@ class Screen:
 
     def _counted(self, width: int) -> Line:
         """Of how many journeys the table tells."""
+        if self._browser.listed is Listed.STEPS and self._counted_steps():
+            said = " of every packet that was followed: counted in the kernel"
+            return self._within([(said, "dim"), ("   Esc: journeys", "dim")], width)
         with self._watched.tally() as tally:
             looked_at, stand_for, forgotten = tally.journeys, tally.stand_for, tally.forgotten
         seen = self._watched.seen
@@ -463,9 +467,18 @@ class Screen:
 
     def table(self) -> tables.Counts:
         """Return the table that is listed now."""
+        if self._browser.listed is Listed.STEPS and (counted := self._counted_steps()):
+            return tables.counted_steps(counted, self.look)
         make = {Listed.FLOWS: tables.flows, Listed.STEPS: tables.steps, Listed.DROPS: tables.drops}
         with self._watched.tally() as tally:
             return make[self._browser.listed](tally, self.look)
+
+    def _counted_steps(self) -> tuple[Stepped, ...]:
+        """What the kernel has counted, of a capture; of a file the journeys in it are told."""
+        health, summary = self._watched.health, self._watched.summary
+        if health is None or summary is None or summary.counted is None:
+            return () if health is None else health.steps
+        return summary.counted.steps
 
     # --- what stands below it ---------------------------------------------------------------------
 
