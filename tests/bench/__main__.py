@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tests.bench import analysis, bulk, following, mechanisms, screen, where
+from tests.bench import analysis, bulk, following, mechanisms, screen, steps, where
 from tests.vm import KERNELS, Guest, GuestLost
 from tests.vm.peer import PWRU, PeerError
 
@@ -27,6 +27,7 @@ LAYER_WORDS = {"none": "the seven alone", "changes": "changes", "all": "all laye
 OTHERS: dict[str, tuple[ModuleType, str]] = {
     "following": (following, "what following the topology costs"),
     "where": (where, "what the kernel says of each probe's program"),
+    "steps": (steps, "what counting in the kernel how long steps take costs"),
     "mechanisms": (mechanisms, "what each way of being called costs by itself"),
 }
 """Other measurements: each is a module that writes NAME.json in the guest and has its rows."""
