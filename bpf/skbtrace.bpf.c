@@ -12,10 +12,10 @@
  * instructions that hand on to a program that they share, so that it is compiled once.
  *
  * From the command line come SKBTRACE_CPUS, SKBTRACE_LIVE, SKBTRACE_RING_PAGES,
- * SKBTRACE_KFREE_ARGS, SKBTRACE_STEPS, all OFF_*, and, if it was asked for: SKBTRACE_SCOPED (only some devices
- * may start a journey), SKBTRACE_CHANGES (note what is different at each hop),
- * SKBTRACE_NETFILTER, SKBTRACE_SNAPLEN (keep so many of a packet's first bytes); SKBTRACE_FILTER
- * (see filter.h), what wanted.h tells,
+ * SKBTRACE_KFREE_ARGS, SKBTRACE_STEPS (0: how long steps take is not counted), all OFF_*, and, if
+ * it was asked for: SKBTRACE_SCOPED (only some devices may start a journey), SKBTRACE_CHANGES (note
+ * what is different at each hop), SKBTRACE_NETFILTER, SKBTRACE_SNAPLEN (keep so many of a packet's
+ * first bytes), SKBTRACE_FILTER (see filter.h), what wanted.h tells,
  * SKBTRACE_SAMPLE, SKBTRACE_MAX_RATE_NS, SKBTRACE_PER_FLOW_NS (not every packet is followed:
  * SKBTRACE_PASSES_OVER), SKBTRACE_TRIGGER_NS (not every journey is sent).
  */
