@@ -115,7 +115,12 @@ def filter_of(words: Sequence[str]) -> Filter:
     Names of hosts are asked of the resolver, as tcpdump does. Raises UsageError that points at the
     word, PrerequisiteError if libpcap is not installed.
     """
-    text = b" ".join(word.encode("utf-8", "surrogateescape") for word in words)
+    try:
+        text = b" ".join(word.encode("utf-8", "surrogateescape") for word in words)
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            "the filter has half a character in it", hint="man 7 pcap-filter"
+        ) from error
     shown = printable(text.decode(errors="backslashreplace"))
     if not text.strip():
         raise UsageError("the filter is empty", hint="man 7 pcap-filter")

@@ -267,6 +267,7 @@ COMMANDS: tuple[Callable[[str], list[str]], ...] = (
 @many
 @given(ugly.filter(lambda name: not name.startswith("-")), st.sampled_from(COMMANDS))
 @example("\x1b[31m", COMMANDS[9])
+@example("\ud800", COMMANDS[-3])
 def test_what_a_person_types_is_safe_in_messages(
     name: str, command: Callable[[str], list[str]]
 ) -> None:
