@@ -100,14 +100,23 @@ def test_the_file_of_a_test_that_failed_in_a_guest_is_tried_again(tmp_path: Path
     (result,) = run(tmp_path, failing(tmp_path, HERE, then="echo 'ok  fine'"))
     assert (tmp_path / "tries").read_text() == "tests/kernel\ntests/unit/test_vm_suite.py\n"
     assert (result.passed, result.failed, result.names, result.good) == (2, 0, (), True)
-    assert f"failed once, passed when tried again: {HERE}::x" in table([result])
-    assert f"failed once, passed when tried again: {HERE}::x" in suite.complaint(result)
+    assert f"failed once of two times: {HERE}::x" in table([result])
+    assert f"failed once of two times: {HERE}::x" in suite.complaint(result)
 
 
 def test_what_fails_twice_has_failed(tmp_path: Path) -> None:
     (result,) = run(tmp_path, failing(tmp_path, HERE, then="echo 'FAIL  x'; exit 1"))
     assert (result.passed, result.failed, result.good) == (1, 1, False)
     assert result.names == (f"{HERE}::x",)
+
+
+def test_another_one_that_fails_the_second_time_has_failed_once(tmp_path: Path) -> None:
+    report = f'<s><testcase classname="{HERE}" name="z"><failure/></testcase></s>'
+    (tmp_path / "second").write_text(report)
+    then = f"cp {tmp_path}/second $1/junit.xml; exit 1"
+    (result,) = run(tmp_path, failing(tmp_path, HERE, then=then))
+    assert (result.passed, result.failed, result.good) == (2, 0, True)
+    assert result.chance == (f"{HERE}::x", f"{HERE}::z")
 
 
 def test_many_failures_are_no_chance_and_neither_is_one_without_a_file(tmp_path: Path) -> None:

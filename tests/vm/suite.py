@@ -364,16 +364,18 @@ def judge(running: Running, seconds: float, *, again: bool) -> Result:
 
 
 def both(first: Result, second: Result) -> Result:
-    """What came of a job whose few failures were tried again: the first try's, less those."""
-    if second.lost is not None or second.failed:
-        return replace(first, seconds=first.seconds + second.seconds)
+    """What came of a job whose few failures were tried again: what failed twice has failed."""
+    seconds = first.seconds + second.seconds
+    if second.lost is not None or (second.failed and not second.by_chance):
+        return replace(first, seconds=seconds)
+    twice = tuple(name for name in first.names if name in second.names)
     return replace(
         first,
-        passed=first.passed + first.failed,
-        failed=0,
-        names=(),
-        chance=first.names,
-        seconds=first.seconds + second.seconds,
+        passed=first.passed + first.failed - len(twice),
+        failed=len(twice),
+        names=twice,
+        chance=tuple(name for name in (*first.names, *second.names) if name not in twice),
+        seconds=seconds,
     )
 
 
@@ -401,7 +403,7 @@ def complaint(result: Result) -> str:
         [
             f"\n--- {result.job.name}: {result}",
             *(f"failed: {name}" for name in result.names),
-            *(f"failed once, passed when tried again: {name}" for name in result.chance),
+            *(f"failed once of two times: {name}" for name in result.chance),
             *(f"  | {line}" for line in lines[-TAIL_LINES:]),
             f"the whole log: {result.folder / 'log'}",
         ]
@@ -427,7 +429,7 @@ def table(results: Sequence[Result]) -> str:
     passed, failed = (sum(getattr(r, key) for r in results) for key in ("passed", "failed"))
     chance = [name for result in results for name in result.chance]
     if chance:
-        lines.append(f"failed once, passed when tried again: {', '.join(chance)}")
+        lines.append(f"failed once of two times: {', '.join(chance)}")
     lost = [result.job.name.removeprefix("kernel ") for result in results if result.lost]
     if lost:
         lines.append(f"lost guests: {', '.join(lost)}")
