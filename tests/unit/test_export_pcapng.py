@@ -184,6 +184,21 @@ def test_names_are_names(name: str, tmp_path: Path) -> None:
     assert packet["frame.interface_name"] == device.place
 
 
+def test_a_foreign_trace_may_say_anything(tmp_path: Path) -> None:
+    path = tmp_path / "x.pcapng"
+    device = Device(Netns(1, "\N{SNOWMAN}" * 3000), 2, "eth0")
+    hop = REQUEST.hops[0]._replace(device=device, len=1 << 40)
+    frame = Frame(bytes(14), 1 << 40)
+    given = [
+        REQUEST._replace(frame=frame, hops=(hop,)),
+        REQUEST._replace(id="2", hops=(hop,)),
+    ]
+    path.write_bytes(exported("pcapng", Given(given)))
+    first, second = tshark(path)
+    assert first["frame.len"] == second["frame.len"] == str(0x7FFFFFFF)
+    assert first["frame.interface_name"] == "\N{SNOWMAN}" * 1333  # 4000 bytes, whole characters
+
+
 def test_an_id_of_another_run_is_a_number_too(tmp_path: Path) -> None:
     path = tmp_path / "x.pcapng"
     given = [REQUEST._replace(id=id) for id in ("17", "2-17", "x", "1-2-3")]

@@ -93,9 +93,8 @@ class _Packets:
             out.append(_interface(device))
         at = max(journey.start_ns + self._to_realtime, 0) & 0xFFFFFFFFFFFFFFFF
         data = frame.kept
-        head = struct.pack(
-            "<IIIII", interface, at >> 32, at & 0xFFFFFFFF, len(data), max(frame.len, len(data))
-        )
+        size = min(max(frame.len, len(data)), 0x7FFFFFFF)  # what Wireshark takes
+        head = struct.pack("<IIIII", interface, at >> 32, at & 0xFFFFFFFF, len(data), size)
         options = _option(_COMMENT, comment)
         options += _option(_FLAGS, struct.pack("<I", _direction(journey)))
         number = _number(journey.id)
@@ -135,7 +134,7 @@ def _names(topology: Topology | None) -> bytes:
         except ValueError:
             continue
         kind = _RECORD_IPV4 if ip.version == 4 else _RECORD_IPV6
-        value = ip.packed + device.netns.name.encode()[:_LONGEST_TEXT] + b"\0"
+        value = ip.packed + _utf8(device.netns.name) + b"\0"
         records[struct.pack("<HH", kind, len(value)) + _padded(value)] = None
     return _block(_NAMES, b"".join([*records, _END])) if records else b""
 
@@ -180,8 +179,13 @@ def _number(journey_id: str) -> int | None:
 
 
 def _option(code: int, value: str | bytes) -> bytes:
-    data = value.encode()[:_LONGEST_TEXT] if isinstance(value, str) else value
+    data = _utf8(value) if isinstance(value, str) else value
     return struct.pack("<HH", code, len(data)) + _padded(data)
+
+
+def _utf8(text: str) -> bytes:
+    """Cut where it is too long, and not within a character."""
+    return text.encode()[:_LONGEST_TEXT].decode(errors="ignore").encode()
 
 
 _END = struct.pack("<HH", 0, 0)
