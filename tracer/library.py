@@ -75,19 +75,11 @@ class Trace:
         in, ``target``: end in, or were on their way to; ``device``: ``eth0`` or ``web/eth0``.
         """
         from tracer.filter import filter_of
-        from tracer.selection import Selection, accepting, addresses_of, named
+        from tracer.selection import accepting, selection_of
 
-        def names(name: str | None) -> list[str]:
-            return [] if name is None else [name]
-
-        to = named(names(target))
-        wanted = Selection(
-            netns=named(names(netns)),
-            origin=named(names(origin)),
-            target=to,
-            addresses=addresses_of(self.capture.topology, to),
-            devices=frozenset(names(device)),
-        )
+        names = {"netns": netns, "origin": origin, "target": target, "device": device}
+        asked = {kind: [name] for kind, name in names.items() if name is not None}
+        wanted = selection_of(self.capture.topology, **asked)
         accepts = None if filter is None else accepting(filter_of(filter.split()))
         for journey in self:
             if wanted(journey) and (accepts is None or accepts(journey)):
@@ -120,7 +112,10 @@ class Trace:
         else:
             made = promises_in(os.fspath(promises))
         judge = Judge(made, self.capture.topology)
-        judge.add_all(self)
+        with opened(str(self.path)) as stream:
+            reader = TraceReader(stream, str(self.path))
+            judge.add_all(reader, reader.changes)
+            self.summary = reader.summary
         return judge.verdicts()
 
 

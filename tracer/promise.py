@@ -9,7 +9,7 @@ wrong. Pure; knows no files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -18,7 +18,7 @@ from typing import NamedTuple
 from tracer.duration import words
 from tracer.filter import Filter
 from tracer.histogram import Histogram
-from tracer.model import Hop, Journey, Outcome, Topology
+from tracer.model import Hop, Journey, Outcome, Topology, TopologyChange
 from tracer.selection import Namespaces, Selection, accepted
 
 GOOD = frozenset({Outcome.DELIVERED, Outcome.CONSUMED, Outcome.TRANSMITTED, Outcome.ABSORBED})
@@ -93,9 +93,16 @@ class Judge:
         for case in self._cases:
             case.know(found)
 
-    def add_all(self, journeys: Iterable[Journey]) -> None:
-        """Look at journeys. A branch is judged by its parent."""
+    def add_all(self, journeys: Iterable[Journey], changes: Sequence[TopologyChange] = ()) -> None:
+        """Look at journeys. A branch is judged by its parent.
+
+        ``changes``: those of the topology, which may become more while journeys are given.
+        """
+        known = 0
         for journey in journeys:
+            for change in changes[known:]:
+                self.know(change.topology)
+            known = len(changes)
             if journey.parent is None:
                 for case in self._cases:
                     case.add(journey)

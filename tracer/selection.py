@@ -65,6 +65,27 @@ class Selection:
         return journey.outcome not in _TAKEN and _destination(journey) in self.addresses
 
 
+def selection_of(
+    topology: Topology | None,
+    *,
+    netns: Iterable[str] = (),
+    container: Iterable[str] = (),
+    origin: Iterable[str] = (),
+    target: Iterable[str] = (),
+    device: Iterable[str] = (),
+) -> Selection:
+    """Return what names mean in a trace: its own namespaces and devices are called so."""
+    to = named(target)
+    return Selection(
+        netns=named(netns),
+        container=named(container),
+        origin=named(origin),
+        target=to,
+        addresses=addresses_of(topology, to),
+        devices=frozenset(map(printable, device)),
+    )
+
+
 def named(names: Iterable[str]) -> Namespaces:
     """Return the namespaces that are called so, or have these inode numbers."""
     numbers = {name.removeprefix("ns:") for name in names}

@@ -31,7 +31,7 @@ from tracer.errors import UsageError
 from tracer.export.junit import junit
 from tracer.export.trace_writer import TraceWriter
 from tracer.learn import learned
-from tracer.model import Frame, Journey, Outcome, Summary, Topology
+from tracer.model import Frame, Journey, Outcome, Summary, Topology, TopologyChange
 from tracer.promise import Judge, Verdict
 from tracer.promise_file import promises_of
 from tracer.view.line import text_of, width_of
@@ -307,3 +307,14 @@ def test_hostile_names_are_inert() -> None:
     assert (command, title.split(" title=")[0]) == ("", "error")
     assert "%250A%3A%3Aerror%3A%3A" in title
     assert "\n" not in said
+
+
+def test_whose_an_address_is_may_become_known_while_journeys_come() -> None:
+    lost = REQUEST._replace(outcome=Outcome.DROPPED, hops=REQUEST.hops[:3])  # on its way to c2
+    promises = promises_of({"promise": [{"to": "c2", "at_least": 0, "at_most": 0}]})
+    unknown = Judge(promises, None)
+    unknown.add_all([lost])
+    assert unknown.verdicts()[0].kept
+    known = Judge(promises, None)
+    known.add_all([lost], [TopologyChange(0, TOPOLOGY)])
+    assert not known.verdicts()[0].kept

@@ -85,12 +85,7 @@ def expect(  # noqa: PLR0917 (click calls it by names)
         judge = Judge(promises, reader.capture.topology)
         failure: TraceFileError | None = None
         try:
-            changes = 0
-            for journey in told(reader, stream):
-                for change in reader.changes[changes:]:
-                    judge.know(change.topology)
-                changes = len(reader.changes)
-                judge.add_all([journey])
+            judge.add_all(told(reader, stream), reader.changes)
         except TraceFileError as error:  # what came before it is good
             failure = error
     verdicts = judge.verdicts()

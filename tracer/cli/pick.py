@@ -147,19 +147,11 @@ class _Names:
     """What says whether a journey goes where the names say; remembers what names there were."""
 
     def __init__(self, typed: Typed, capture: Capture) -> None:
-        from tracer.selection import Selection, addresses_of, named
+        from tracer.selection import selection_of
 
         self._typed = typed
-        target = named(typed.target)
         topology = capture.topology
-        self._selection = Selection(
-            netns=named(typed.netns),
-            container=named(typed.container),
-            origin=named(typed.origin),
-            target=target,
-            addresses=addresses_of(topology, target),
-            devices=frozenset(map(printable, typed.device)),
-        )
+        self._selection = selection_of(topology, **typed._asdict())
         own = () if topology is None else topology.own
         self._met = {device.netns for device in own}
         self._met_devices = set(own)
