@@ -8,22 +8,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, suppress
-from dataclasses import replace
-from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from tracer.errors import SkbtraceError, TraceFileError, UsageError
 
 if TYPE_CHECKING:
-    from tracer.export.trace_writer import TraceWriter
-    from tracer.model import Capture, Journey
+    from tracer.model import Capture, Journey, Summary, TopologyChange
 
-_BATCH = 256
-"""Journeys that are written together: there may be more than memory has room for."""
 _TRIES = 1000
 """Names that are tried for a file."""
 
@@ -102,42 +94,34 @@ def save(capture: Capture, journeys: Iterable[Journey], name: str) -> str:
     Raises TraceFileError if it cannot be written, and what ``journeys`` raises; in either case
     no file is left.
     """
-    from tracer.export.output import open_output
-    from tracer.export.trace_writer import TraceWriter
+    from tracer.export.json import json
+    from tracer.export.output import write_output
 
     path = _free(name)
-    with closing(open_output(path)) as stream:
-        try:
-            _write(TraceWriter(stream, path), capture, iter(journeys))
-        except BaseException as error:
-            _take_away(path, stream)
-            why = error.__cause__
-            if isinstance(error, TraceFileError) and isinstance(why, OSError):
-                said = f"cannot write {path}: {why.strerror or why}; nothing is left of it"
-                raise TraceFileError(said) from why
-            raise
+    write_output(path, json(_Listed(capture, journeys)))
     return path
 
 
-def _write(writer: TraceWriter, capture: Capture, journeys: Iterator[Journey]) -> None:
-    from tracer.model import Summary
+class _Listed:
+    """What is listed, as a trace that holds nothing else."""
 
-    count = hops = 0
-    outcomes: Counter[str] = Counter()
-    writer.begin(replace(capture, part=None))  # no file of the rotated trace it may be from
-    while batch := list(islice(journeys, _BATCH)):
-        writer.journeys(batch)
-        count += len(batch)
-        hops += sum(len(journey.hops) for journey in batch)
-        outcomes.update(journey.outcome.value for journey in batch)
-    writer.end(Summary(journeys=count, hops=hops, outcomes=dict(outcomes)))
+    def __init__(self, capture: Capture, journeys: Iterable[Journey]) -> None:
+        self.capture = capture
+        self.changes: Sequence[TopologyChange] = ()
+        self._journeys = journeys
+        self._count = 0
 
+    @property
+    def summary(self) -> Summary:
+        """See Exported."""
+        from tracer.model import Summary
 
-def _take_away(path: str, stream: BinaryIO) -> None:
-    """Take away the file that the stream writes, if it still has that name."""
-    with suppress(OSError):
-        if os.path.samestat(os.lstat(path), os.fstat(stream.fileno())):
-            Path(path).unlink()
+        return Summary(journeys=self._count)
+
+    def __iter__(self) -> Iterator[Journey]:
+        for journey in self._journeys:
+            self._count += 1
+            yield journey
 
 
 def _free(name: str) -> str:

@@ -71,7 +71,8 @@ class OutputFile(io.FileIO):
         super().__init__(fd, "w")
         self._path = Path(path).absolute()
         self._untouched = True
-        self._created = created
+        self.created = created
+        """It is a new file."""
 
     def write(self, data: Buffer, /) -> int:
         """Write as ``io.FileIO`` does: perhaps not everything. Raises OSError."""
@@ -89,7 +90,7 @@ class OutputFile(io.FileIO):
 
     def discard(self) -> None:
         """Close; take a new file away, whatever is in it."""
-        if not self.closed and self._created:
+        if not self.closed and self.created:
             with contextlib.suppress(OSError):
                 if os.path.samestat(self._path.lstat(), os.fstat(self.fileno())):
                     self._path.unlink()
@@ -213,11 +214,13 @@ def write_output(path: str, pieces: Iterable[bytes], *, force: bool = False) -> 
             while left:
                 left = left[stream.write(left) :]
     except BaseException as error:
+        left_over = ""
         if isinstance(stream, OutputFile):
+            left_over = "; nothing is left of it" if stream.created else ""
             stream.discard()
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
             why = error.strerror or str(error)
-            raise TraceFileError(f"cannot write {printable(path)}: {why}") from error
+            raise TraceFileError(f"cannot write {printable(path)}: {why}{left_over}") from error
         raise
     stream.close()
 
