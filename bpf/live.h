@@ -49,7 +49,7 @@ struct seen {
 	__u64 sk; /* whose classid that is */
 };
 
-/* A packet that is being followed, or what is kept of one that has ended (see forget()). */
+/* A packet that is being followed. */
 struct live {
 	__u64 dev;	  /* skb->dev at the last hop: spares reading the same device again */
 	__u64 parent_skb; /* of a clone: where its parent's record is */
@@ -60,13 +60,13 @@ struct live {
 	__u32 len;
 	__u32 last;   /* position in PROBES of the last hop */
 	__u32 final;  /* ... and whether that one is final */
-	__u32 alive;  /* 0: ended */
+	__u32 slot;   /* its own */
 	__u32 arg;    /* of the last hop */
 	__u32 count;  /* before it came: drops of its listener, packets of its packet socket */
 	__u16 routed; /* 1: it has not been at a device yet, the one above is its route's */
 	__u16 beside; /* 1: it has only been at devices that lead to those of the topology */
 	__u16 tap;    /* position in PROBES of the packet socket's function it reached, or NO_TAP */
-	__u8 passed;  /* it is not followed: enum passed says why */
+	__u8 passed;  /* if it is not followed: enum passed says why */
 	__u8 dropped; /* 1: somebody has said so */
 	__u32 drop_reason; /* ... with a reason, or SKBTRACE_NO_REASON */
 #ifdef SKBTRACE_SNAPLEN
@@ -90,6 +90,9 @@ struct live {
 };
 
 #define NO_TAP 0xff
+
+/* What the compiler knows of a value it does not tell the verifier: it must be compared again. */
+#define FORGET(value) asm volatile("" : "+r"(value))
 
 static __always_inline struct skbtrace_hop *next_slot(struct live *p)
 {
@@ -117,9 +120,6 @@ static __always_inline void note(struct live *p, __u8 kind, __u32 word, __u16 ha
 #ifdef SKBTRACE_SNAPLEN
 #define ETHERNET_BYTES 14
 #define VLAN_BYTES 4
-
-/* What the compiler knows of a number it does not tell the verifier: it must be compared again. */
-#define FORGET(number) asm volatile("" : "+r"(number))
 
 /*
  * After read_headers(): keep the packet's first bytes, so many that the frame which user space makes

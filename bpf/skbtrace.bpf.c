@@ -3,8 +3,8 @@
  * skbtrace: one record per living packet.
  *
  * Each probed function appends a hop to the record of its skb; the record is sent once, when
- * the skb is freed, or in chunks when its slots are full. The key is the skb's address; the
- * record is removed at the free, for the address is used again within microseconds.
+ * the skb is freed, or in chunks when its slots are full. The key is the skb's address; it is
+ * free again at once, for the address is used again within microseconds.
  *
  * Map operations stand in this file only (bcc rewrites no other). What was chosen of the probe
  * table, tracer/probes.py, is expanded at the foot: X(position, attach, function, skb, handler,
@@ -64,6 +64,7 @@ struct hit {
 	__u32 probe;
 	__u32 final;
 	__u32 arg;
+	__u32 slot;   /* of the packet, if it is followed */
 	bool starts;  /* may be the first to see the packet */
 	bool arrives; /* a device has received it */
 	bool chain;   /* what was made is a list */
@@ -106,7 +107,6 @@ struct cpu_state {
 	struct judge judge;
 	struct hit hit;
 	struct walk walk;
-	struct live fresh; /* too large for the stack */
 };
 
 /* Whose struct cpu_state. */
@@ -121,19 +121,32 @@ enum program {
 	BEGIN,
 	PASS,
 	BRANCH,
+	PASS_BRANCH, /* if packets are passed over */
 	PROGRAMS,
 };
 
-BPF_HASH(live, __u64, struct live, SKBTRACE_LIVE);
-BPF_PERCPU_ARRAY(cpus, struct cpu_state, CONTEXTS);
-BPF_ARRAY(entries, __u64, 1); /* in `live` */
-BPF_ARRAY(tracing, __u32, 1);
-#ifdef SKBTRACE_SCOPED
-/* Device → where it is. A packet that a device beside them receives is kept if it comes to one of
- * the others.
+/*
+ * The packets by their addresses: a table of our own, for every hop looks a packet up and most of
+ * what a hash of the kernel's takes for that is its hash function. An address belongs to one of two
+ * rows; a word of a row is an address and, in the bits that an address has not, enum how. The slot
+ * of `live` belongs to the word. An ended packet's word stays, for the next packet at its address.
  */
+#define WAYS 8
+#define ROWS (SKBTRACE_LIVE / WAYS)
+struct row {
+	__u64 word[WAYS];
+	__u32 slot[WAYS]; /* of the word, known once it was taken: see slot_of() */
+};
+BPF_ARRAY(rows, struct row, ROWS);
+BPF_ARRAY(taking, __u32, ROWS); /* who is about to take a word of that row */
+BPF_ARRAY(live, struct live, SKBTRACE_LIVE);
+BPF_PERCPU_ARRAY(cpus, struct cpu_state, CONTEXTS);
+BPF_ARRAY(tracing, __u32, 1);
+/* A packet that a device beside the topology receives is kept if it comes there. */
 #define WITHIN 1
 #define BESIDE 2
+#ifdef SKBTRACE_SCOPED
+/* Device → where it is. */
 BPF_HASH(scope, __u64, __u8, 16384);
 #endif
 #ifdef SKBTRACE_SAMPLE
@@ -292,44 +305,133 @@ static __always_inline void step_to(enum context context, struct live *p, __u64 
 		count_step(context, p->last, probe, ns);
 }
 
-/* The packet that is followed at this address. */
-static __always_inline struct live *find(__u64 skb)
-{
-	struct live *p = live.lookup(&skb);
-	return p && p->alive ? p : 0;
-}
+/* What is known of an address. source.py knows the first two. */
+enum how {
+	ENDED, /* or nobody has had this word yet */
+	FOLLOWED,
+	PASSED,	       /* the packet is passed over */
+	PASSED_BESIDE, /* ... and it only counts if it comes to the topology */
+	ABSENT = 8,
+};
+#define HOW 7ULL
+#define NO_SLOT 0xffffffff
 
-static __always_inline bool keep(__u64 skb, struct live *p)
+static __always_inline __u32 row_of(__u64 skb, int choice)
 {
-	__u32 zero = 0;
-	__u64 *count = entries.lookup(&zero);
-	if (live.update(&skb, p)) {
-		count_lost(LOST_TABLE_FULL);
-		return false;
-	}
-	if (count)
-		__sync_fetch_and_add(count, 1);
-	return true;
+	return skb * 0x9E3779B97F4A7C15ULL >> (choice ? 20 : 40) & (ROWS - 1);
 }
 
 /*
- * The packet has ended. Its address will soon be another one's, so its entry stays and is used
- * again in place, which spares that one an insertion; unless a quarter of the table is taken.
+ * From memory, though it is known: the verifier would look at all that follows once for each way,
+ * if it knew that these numbers are different.
  */
-static __always_inline void forget(__u64 skb, struct live *p)
+static __always_inline __u32 slot_of(struct row *row, int way)
 {
-	__u32 zero = 0;
-	__u64 *count = entries.lookup(&zero);
-	p->alive = 0;
-	p->passed = PASSED_NOT;
-	if (count && *count * 4 > SKBTRACE_LIVE && !live.delete(&skb))
-		__sync_fetch_and_add(count, -1);
+	return *(volatile __u32 *)&row->slot[way];
+}
+
+static __always_inline enum how look_up(__u64 skb, __u32 *slot)
+{
+#pragma unroll
+	for (int choice = 0; choice < 2; choice++) {
+		__u32 number = row_of(skb, choice);
+		struct row *row = rows.lookup(&number);
+		if (!row)
+			return ABSENT;
+#pragma unroll
+		for (int way = 0; way < WAYS; way++) {
+			__u64 how = row->word[way] ^ skb;
+			if (how <= HOW) {
+				*slot = slot_of(row, way);
+				return how;
+			}
+		}
+	}
+	return ABSENT;
+}
+
+/* The packet that is followed at this address. */
+static __always_inline struct live *find(__u64 skb)
+{
+	__u32 slot = 0;
+	return look_up(skb, &slot) == FOLLOWED ? live.lookup(&slot) : 0;
+}
+
+/* Say so of a packet that has this slot. Nobody else changes its word. */
+static __always_inline void mark(__u32 slot, __u64 skb, enum how how)
+{
+	__u32 number = slot / WAYS;
+	struct row *row = rows.lookup(&number);
+	if (row)
+		row->word[slot % WAYS] = skb | how;
+}
+
+/*
+ * Take a slot whose packet has ended, if nobody else is about to take one of that row: every kernel
+ * can add in one go, not every one can compare and exchange. On x86 that is a barrier, too.
+ */
+static __always_inline bool take_slot(__u32 slot, __u64 was, __u64 skb)
+{
+	__u32 number = slot / WAYS;
+	__u32 *takers = taking.lookup(&number);
+	if (!takers)
+		return false;
+	struct row *row = rows.lookup(&number);
+	if (!row)
+		return false;
+	volatile __u64 *word = &row->word[slot % WAYS];
+	bool taken = false;
+	__sync_fetch_and_add(takers, 1);
+	if (*(volatile __u32 *)takers == 1 && *word == was) {
+		*word = skb | FOLLOWED;
+		taken = true;
+	}
+	__sync_fetch_and_add(takers, -1);
+	return taken;
+}
+
+/* Any slot that is free for a packet that has had none at its address. */
+static __always_inline __u32 free_slot(__u64 skb, __u64 *was)
+{
+#pragma unroll
+	for (int choice = 0; choice < 2; choice++) {
+		__u32 number = row_of(skb, choice);
+		struct row *row = rows.lookup(&number);
+		if (!row)
+			return NO_SLOT;
+#pragma unroll
+		for (int way = 0; way < WAYS; way++) {
+			*was = row->word[way];
+			if ((*was & HOW) == ENDED) {
+				row->slot[way] = number * WAYS + way;
+				return slot_of(row, way);
+			}
+		}
+	}
+	return NO_SLOT;
+}
+
+/* What look_up() has found of a packet that is not followed: give it a slot. */
+static __always_inline struct live *take(__u64 skb, enum how how, __u32 slot)
+{
+	__u64 was = skb;
+	if (how == ABSENT)
+		slot = free_slot(skb, &was);
+	/* Once more, for another CPU may just have been at that row. */
+	if (slot == NO_SLOT || !(take_slot(slot, was, skb) || take_slot(slot, was, skb))) {
+		count_lost(LOST_TABLE_FULL);
+		return 0;
+	}
+	struct live *p = live.lookup(&slot);
+	if (p)
+		p->slot = slot;
+	return p;
 }
 
 #ifdef SKBTRACE_SCOPED
-static __always_inline __u8 place_of(struct live *p)
+static __always_inline __u8 place_of(__u32 netns, __u32 ifindex)
 {
-	__u64 key = (__u64)p->netns << 32 | p->ifindex;
+	__u64 key = (__u64)netns << 32 | ifindex;
 	__u8 *place = scope.lookup(&key);
 	return place ? *place : 0;
 }
@@ -337,19 +439,19 @@ static __always_inline __u8 place_of(struct live *p)
 /* A packet that has been beside the topology so far: has it come to one of its devices now? */
 static __always_inline void come_within(struct live *p)
 {
-	if (p->beside && place_of(p) == WITHIN)
+	if (p->beside && place_of(p->netns, p->ifindex) == WITHIN)
 		p->beside = 0;
 }
 
-static __always_inline void count_beside(struct live *p)
+static __always_inline void count_beside(__u64 parent)
 {
 	struct cpu_state *cpu = state_of(KPROBE);
-	if (cpu && !p->record.parent)
+	if (cpu && !parent)
 		__sync_fetch_and_add(&cpu->beside, 1);
 }
 #else
 #define come_within(p)
-#define count_beside(p)
+#define count_beside(parent)
 #endif
 
 #if defined(SKBTRACE_PASSES_OVER) || defined(SKBTRACE_TRIGGER_NS)
@@ -363,52 +465,47 @@ static __always_inline void count_passed(__u32 why)
 
 #ifdef SKBTRACE_PASSES_OVER
 /*
- * A packet that is not followed is remembered where it would be followed: its later hops find it
- * there anyway. Otherwise they would begin a journey in its middle.
+ * A packet that is not followed has a slot, too. Otherwise its later hops would begin a journey in
+ * its middle.
  */
-static __always_inline void pass_over(struct live *p, __u64 skb, bool fresh, __u32 why)
+static __always_inline void pass_over(struct live *p, __u64 skb, __u32 why)
 {
-	p->alive = 0;
 	p->passed = why;
-	if (fresh && !keep(skb, p))
-		return;
+	mark(p->slot, skb, p->beside ? PASSED_BESIDE : PASSED);
 	if (!p->beside)
 		count_passed(why);
 }
 
-/* One that was passed over is met again: of those beside the topology, the ones that come count. */
-static __always_inline void pass_on(struct live *p, __u64 skb)
+/* One that was passed over beside the topology is met again: has it come there? */
+static __always_inline void pass_on(__u64 skb, __u32 slot)
 {
 #ifdef SKBTRACE_SCOPED
-	if (!p->beside)
+	struct live *p = live.lookup(&slot);
+	if (!p)
 		return;
 	see_device(p, device_of(p, skb));
 	come_within(p);
-	if (!p->beside)
-		count_passed(p->passed);
+	if (p->beside)
+		return;
+	count_passed(p->passed);
+	mark(slot, skb, PASSED);
 #endif
 }
 
-#define passed(p) ((p)->passed)
-
+#define is_passed(how) ((how) == PASSED || (how) == PASSED_BESIDE)
 /* Nothing that it meets until its free can change that. */
-static __always_inline bool refused(__u64 skb)
-{
-	struct live *p = live.lookup(&skb);
-	return p && p->passed && !p->beside;
-}
+#define is_refused(how) ((how) == PASSED)
 
 /* It has ended. */
-static __always_inline void pass_away(__u64 skb, struct live *p)
+static __always_inline void pass_away(__u64 skb, __u32 slot, enum how how)
 {
-	if (p->beside)
-		count_beside(p);
-	forget(skb, p);
+	if (how == PASSED_BESIDE)
+		count_beside(0);
+	mark(slot, skb, ENDED);
 }
 
 /* At first sight. What is made of a packet goes with it: see skbtrace_branch(). */
-static __always_inline enum choice decide(struct live *p, __u64 skb, __u64 now, bool fresh,
-					  bool arrives)
+static __always_inline enum choice decide(struct live *p, __u64 skb, __u64 now, bool arrives)
 {
 	__u32 zero = 0;
 	__u32 why = PASSED_NOT;
@@ -422,6 +519,7 @@ static __always_inline enum choice decide(struct live *p, __u64 skb, __u64 now, 
 		why = PASSED_FILTER;
 		break;
 	case LATER:
+		mark(p->slot, skb, ENDED);
 		return LATER;
 	}
 #endif
@@ -446,23 +544,23 @@ static __always_inline enum choice decide(struct live *p, __u64 skb, __u64 now, 
 #endif
 	if (!why)
 		return TAKE;
-	p->record.parent = 0;
-	pass_over(p, skb, fresh, why);
+	pass_over(p, skb, why);
 	return REFUSE;
 }
 #else
-#define passed(p) false
-#define refused(skb) false
-#define pass_over(p, skb, fresh, why)
-#define pass_away(skb, p)
-#define decide(p, skb, now, fresh, arrives) TAKE
+#define is_passed(how) false
+#define is_refused(how) false
+#define pass_over(p, skb, why)
+#define pass_on(skb, slot)
+#define pass_away(skb, slot, how)
+#define decide(p, skb, now, arrives) TAKE
 #endif
 
 /* Nobody is woken: user space looks twenty times a second, which costs a packet nothing. */
 static __always_inline void send(struct live *p, __u64 now)
 {
 	if (p->beside) {
-		count_beside(p);
+		count_beside(p->record.parent);
 		return;
 	}
 #ifdef SKBTRACE_TRIGGER_NS
@@ -511,9 +609,9 @@ static __always_inline void end_unseen(struct live *p)
 {
 	p->record.flags |= SKBTRACE_END_MISSED | SKBTRACE_LAST;
 	count_end(p, p->netns, p->ifindex);
-	p->alive = 0;
 	count_lost(LOST_END_MISSED);
 	send(p, 0);
+	mark(p->slot, p->record.skb, ENDED);
 }
 
 /* On whose behalf, if a process is at work. */
@@ -566,18 +664,13 @@ static __always_inline void begin_record(struct live *p, struct cpu_state *cpu,
 	p->sk = 0;
 	p->port = 0;
 	p->tap = NO_TAP;
-	p->passed = PASSED_NOT;
 	p->dropped = 0;
 	p->drop_reason = SKBTRACE_NO_REASON;
 	p->drop_at = 0;
-	p->alive = 1;
 	fill(&p->record.slot[0], p, now, probe, 0, arg);
 }
 
-/*
- * First sight of a packet: begin its record in the entry that an earlier packet left at this
- * address, else in the CPU's fresh one, which is then kept.
- */
+/* First sight of a packet, if it is one that is asked for. */
 static __always_inline void begin_journey(enum context context)
 {
 	__u32 zero = 0;
@@ -588,33 +681,42 @@ static __always_inline void begin_journey(enum context context)
 	if (!cpu)
 		return;
 	__u64 skb = cpu->hit.skb;
-	struct live *p = live.lookup(&skb);
-	bool fresh = !p;
-	if (!p)
-		p = &cpu->fresh;
-#ifdef SKBTRACE_PASSES_OVER
-	else if (p->passed) {
-		pass_on(p, skb);
+	__u32 slot = 0;
+	enum how how = look_up(skb, &slot);
+	if (is_passed(how)) {
+		pass_on(skb, slot);
 		return;
 	}
-#endif
-	p->routed = 1;
-	see_device(p, device_of(p, skb));
-	p->beside = 0;
+	__u64 dev = skb_dev(skb);
+	__u16 routed = !dev;
+	__u32 ifindex = 0;
+	__u32 netns = 0;
+	if (routed)
+		dev = dst_dev(skb_refdst(skb));
+	if (dev) {
+		ifindex = dev_ifindex(dev);
+		netns = dev_netns(dev);
+	}
+	__u8 place = WITHIN;
 #ifdef SKBTRACE_SCOPED
-	__u8 place = place_of(p);
+	place = place_of(netns, ifindex);
 	if (!place || (place == BESIDE && !cpu->hit.arrives))
 		return;
-	p->beside = place == BESIDE;
 #endif
-	if (decide(p, skb, cpu->hit.now, fresh, cpu->hit.arrives) != TAKE)
+	struct live *p = take(skb, how, slot);
+	if (!p)
+		return;
+	p->dev = dev;
+	p->ifindex = ifindex;
+	p->netns = netns;
+	p->routed = routed;
+	p->beside = place == BESIDE;
+	if (decide(p, skb, cpu->hit.now, cpu->hit.arrives) != TAKE)
 		return;
 	begin_record(p, cpu, context, skb, cpu->hit.now, cpu->hit.probe, cpu->hit.final,
 		     cpu->hit.arg);
 	p->port = cpu->hit.port;
 	note_task(p);
-	if (fresh)
-		keep(skb, p);
 }
 
 int skbtrace_begin(struct pt_regs *ctx)
@@ -624,10 +726,12 @@ int skbtrace_begin(struct pt_regs *ctx)
 }
 
 /* Begin to hand on a hop to the program that all share. Fill in the rest, then call it. */
-static __always_inline struct hit *hand(struct cpu_state *cpu, __u32 probe, __u32 final, __u64 skb)
+static __always_inline struct hit *hand(struct cpu_state *cpu, __u32 probe, __u32 final, __u64 skb,
+					__u32 slot)
 {
 	struct hit *hit = &cpu->hit;
 	hit->skb = skb;
+	hit->slot = slot;
 	hit->now = bpf_ktime_get_ns();
 	hit->probe = probe;
 	hit->final = final;
@@ -649,7 +753,7 @@ static __always_inline struct live *still(struct live *p)
 	return 0;
 }
 
-/* The program that all share: append the hop that was handed on, or begin a journey with it. */
+/* The program that all share: append the hop that was handed on. */
 int skbtrace_pass(struct pt_regs *ctx)
 {
 	struct cpu_state *cpu = state_of(KPROBE);
@@ -657,16 +761,14 @@ int skbtrace_pass(struct pt_regs *ctx)
 		return 0;
 	struct hit *hit = &cpu->hit;
 	__u64 skb = hit->skb;
-	struct live *p = find(skb);
-	if (hit->starts)
-		p = still(p);
-	if (!p) {
-		if (hit->starts)
-			programs.call(ctx, BEGIN);
-		else if (hit->made)
-			programs.call(ctx, BRANCH);
+	__u32 slot = hit->slot;
+	struct live *p = live.lookup(&slot);
+	if (hit->starts && !still(p)) {
+		programs.call(ctx, BEGIN);
 		return 0;
 	}
+	if (!p)
+		return 0;
 	if (!make_room(p, hit->now, SLOTS_HOP))
 		return 0;
 	step_to(KPROBE, p, hit->now, hit->probe);
@@ -680,46 +782,36 @@ int skbtrace_pass(struct pt_regs *ctx)
 	return 0;
 }
 
-/* A transmit, queue, receive or bridge function: may be the first sight of a packet. */
+/*
+ * A transmit, queue, receive or bridge function: may be the first sight of a packet. `arrives`: a
+ * device has received it. `port`: of a bridge, looked at if it does not take the packet.
+ */
 static __always_inline void start_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
-				      __u32 final, __u64 skb, __u32 arg)
+				      __u32 final, __u64 skb, __u32 arg, bool arrives, __u64 port)
 {
-	if (refused(skb))
+	__u32 slot = 0;
+	enum how how = look_up(skb, &slot);
+	if (is_refused(how))
 		return;
-	struct hit *hit = hand(cpu, probe, final, skb);
+	struct hit *hit = hand(cpu, probe, final, skb, slot);
 	hit->starts = true;
+	hit->arrives = arrives;
 	hit->arg = arg;
-	programs.call(ctx, PASS);
+	hit->port = port;
+	if (how == FOLLOWED)
+		programs.call(ctx, PASS);
+	else
+		programs.call(ctx, BEGIN);
 }
-#define start(ctx, cpu, probe, final, skb) start_skb(ctx, cpu, probe, final, skb, 0)
+#define start(ctx, cpu, probe, final, skb) start_skb(ctx, cpu, probe, final, skb, 0, false, 0)
 #define xmit start
+#define arrive_skb(ctx, cpu, probe, final, skb) start_skb(ctx, cpu, probe, final, skb, 0, true, 0)
+/* enqueue_to_backlog(skb, cpu, ...) */
 #define enqueue(ctx, cpu, probe, final, skb)                                                       \
-	start_skb(ctx, cpu, probe, final, skb, SKBTRACE_REG2(ctx))
-
-/* A device has received it. */
-static __always_inline void arrive_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
-				       __u32 final, __u64 skb)
-{
-	if (refused(skb))
-		return;
-	struct hit *hit = hand(cpu, probe, final, skb);
-	hit->starts = true;
-	hit->arrives = true;
-	programs.call(ctx, PASS);
-}
-
-/* br_forward(to, skb, ...): the port is looked at if it does not take the packet. */
-static __always_inline void egress_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
-				       __u32 final, __u64 skb)
-{
-	if (refused(skb))
-		return;
-	struct hit *hit = hand(cpu, probe, final, skb);
-	hit->starts = true;
-	hit->port = SKBTRACE_REG1(ctx);
-	programs.call(ctx, PASS);
-}
-#define egress(ctx, cpu, probe, final, skb) egress_skb(ctx, cpu, probe, final, skb)
+	start_skb(ctx, cpu, probe, final, skb, SKBTRACE_REG2(ctx), false, 0)
+/* br_forward(to, skb, ...) */
+#define egress(ctx, cpu, probe, final, skb)                                                        \
+	start_skb(ctx, cpu, probe, final, skb, 0, false, SKBTRACE_REG1(ctx))
 
 /*
  * A driver has received it. That is a new packet, unless it came through a veth or a tunnel; never
@@ -739,9 +831,10 @@ static __always_inline void gro_skb(struct pt_regs *ctx, struct cpu_state *cpu, 
 static __always_inline void reach_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
 				      __u32 final, __u64 skb, __u32 arg)
 {
-	if (!find(skb))
+	struct live *p = find(skb);
+	if (!p)
 		return;
-	struct hit *hit = hand(cpu, probe, final, skb);
+	struct hit *hit = hand(cpu, probe, final, skb, p->slot);
 	hit->arg = arg;
 	programs.call(ctx, PASS);
 }
@@ -818,7 +911,7 @@ static __always_inline void hook_skb(struct pt_regs *ctx, struct cpu_state *cpu,
 	__u32 arg = hook | (__u32)family << 8;
 
 	if (hook == NF_INET_LOCAL_OUT && (family == 2 || family == 10))
-		start_skb(ctx, cpu, probe, final, skb, arg);
+		start_skb(ctx, cpu, probe, final, skb, arg, false, 0);
 	else
 		reach_skb(ctx, cpu, probe, final, skb, arg);
 }
@@ -831,9 +924,9 @@ static __always_inline bool known(struct table_key *key)
 }
 
 static __always_inline void table_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
-				      __u32 final, __u64 skb, struct table_key *key)
+				      __u32 final, struct live *p, struct table_key *key)
 {
-	struct hit *hit = hand(cpu, probe, final, skb);
+	struct hit *hit = hand(cpu, probe, final, p->record.skb, p->slot);
 	hit->kind = SKBTRACE_NOTE_TABLE;
 	hit->word = 0;
 	hit->half = 0;
@@ -887,7 +980,7 @@ static __always_inline void nft_skb(struct pt_regs *ctx, struct cpu_state *cpu, 
 	p->nft.code = NFT_CONTINUE;
 	p->nft.jumps = 0;
 #endif
-	table_skb(ctx, cpu, probe, final, skb, &key);
+	table_skb(ctx, cpu, probe, final, p, &key);
 }
 #define nft(ctx, cpu, probe, final, skb) nft_skb(ctx, cpu, probe, final, skb)
 
@@ -917,7 +1010,7 @@ static __always_inline void xt_skb(struct pt_regs *ctx, struct cpu_state *cpu, _
 		tables.update(&key, &named);
 	}
 #endif
-	table_skb(ctx, cpu, probe, final, skb, &key);
+	table_skb(ctx, cpu, probe, final, p, &key);
 }
 #define xt(ctx, cpu, probe, final, skb) xt_skb(ctx, cpu, probe, final)
 
@@ -1050,7 +1143,7 @@ static __always_inline void socket_skb(struct pt_regs *ctx, struct cpu_state *cp
 	struct live *p = find(skb);
 	if (!p)
 		return;
-	struct hit *hit = hand(cpu, probe, final, skb);
+	struct hit *hit = hand(cpu, probe, final, skb, p->slot);
 	p->sk = sk;
 	if (!tapped)
 		tell_parent(p);
@@ -1087,11 +1180,12 @@ static __always_inline void request_skb(struct pt_regs *ctx, struct cpu_state *c
 static __always_inline void merge_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
 				      __u32 final, __u64 skb)
 {
-	if (!find(skb))
+	struct live *p = find(skb);
+	if (!p)
 		return;
 	__u64 into = SKBTRACE_REG1(ctx);
 	struct live *other = find(into);
-	struct hit *hit = hand(cpu, probe, final, skb);
+	struct hit *hit = hand(cpu, probe, final, skb, p->slot);
 	hit->kind = SKBTRACE_NOTE_MERGED;
 	hit->word = 0;
 	hit->half = 0;
@@ -1109,8 +1203,9 @@ static __always_inline void merge_skb(struct pt_regs *ctx, struct cpu_state *cpu
 static __always_inline void clone_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
 				      __u64 skb)
 {
-	struct live *p = live.lookup(&skb);
-	if (!p || !(p->alive || passed(p)))
+	__u32 slot = 0;
+	enum how how = look_up(skb, &slot);
+	if (how != FOLLOWED && !is_passed(how))
 		return;
 	struct maker *maker = &cpu->makers[(probe - SKBTRACE_CLONE) / 2];
 	if (maker->parent)
@@ -1130,18 +1225,44 @@ static __always_inline void cloned_skb(struct pt_regs *ctx, struct cpu_state *cp
 	maker->parent = 0;
 	if (!skb || skb >= -4095ULL) /* none, or an error */
 		return;
-	struct hit *hit = hand(cpu, probe - 1, 0, parent);
+	__u32 slot = 0;
+	enum how how = look_up(parent, &slot);
+	struct hit *hit = hand(cpu, probe - 1, 0, parent, slot);
 	hit->made = skb;
 	hit->chain = probe - 1 == SKBTRACE_SEGMENT;
-	programs.call(ctx, PASS);
+	if (how == FOLLOWED)
+		programs.call(ctx, PASS);
+	else if (is_passed(how))
+		programs.call(ctx, PASS_BRANCH);
 }
 #define cloned(ctx, cpu, probe, final, skb) cloned_skb(ctx, cpu, probe, SKBTRACE_RESULT(ctx))
 
+/* A slot for a packet that was just made. */
+static __always_inline struct live *made_anew(__u64 skb)
+{
+	__u32 slot = 0;
+	enum how how = look_up(skb, &slot);
+	if (how == FOLLOWED) {
+		struct live *before = live.lookup(&slot);
+		if (!before)
+			return 0;
+		end_unseen(before);
+	}
+	return take(skb, how, slot);
+}
+
 /*
- * Packets that were made of another begin their journeys where that one is. Segments hang together
- * by skb->next: some of them at a time, then the program calls itself.
+ * Packets that were made of another begin their journeys where that one is, or are passed over as it
+ * is. Segments hang together by skb->next: some of them at a time, then the program calls itself.
  */
 #define SEGMENTS_AT_A_TIME 4
+static __always_inline __u64 next_made(struct hit *hit)
+{
+	__u64 skb = hit->made;
+	hit->made = skb && hit->chain ? read_u64(skb + OFF_SK_BUFF_NEXT) : 0;
+	return skb;
+}
+
 int skbtrace_branch(struct pt_regs *ctx)
 {
 	struct cpu_state *cpu = state_of(KPROBE);
@@ -1149,29 +1270,18 @@ int skbtrace_branch(struct pt_regs *ctx)
 		return 0;
 	struct hit *hit = &cpu->hit;
 	__u64 parent_skb = hit->skb;
-	struct live *parent = find(parent_skb);
-	if (!parent) {
-		struct live *p = live.lookup(&parent_skb);
-		if (!p || !passed(p))
-			return 0;
-	}
+	__u32 slot = hit->slot;
+	struct live *parent = live.lookup(&slot);
+	if (!parent)
+		return 0;
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < SEGMENTS_AT_A_TIME; i++) {
-		__u64 skb = hit->made;
-		if (!skb || (parent && !make_room(parent, hit->now, 1)))
+		if (!hit->made || !make_room(parent, hit->now, 1))
 			return 0;
-		hit->made = hit->chain ? read_u64(skb + OFF_SK_BUFF_NEXT) : 0;
-		struct live *p = live.lookup(&skb);
-		bool fresh = !p;
+		__u64 skb = next_made(hit);
+		struct live *p = made_anew(skb);
 		if (!p)
-			p = &cpu->fresh;
-		else if (p->alive)
-			end_unseen(p);
-		if (!parent) {
-			p->beside = 0;
-			pass_over(p, skb, fresh, PASSED_WITH_PARENT);
 			continue;
-		}
 		p->dev = parent->dev;
 		p->ifindex = parent->ifindex;
 		p->netns = parent->netns;
@@ -1181,8 +1291,6 @@ int skbtrace_branch(struct pt_regs *ctx)
 		begin_record(p, cpu, KPROBE, skb, hit->now, hit->probe, 0, 0);
 		p->record.parent = parent->record.id;
 		note(parent, SKBTRACE_NOTE_CLONE, 0, 0, p->record.id, 0);
-		if (fresh)
-			keep(skb, p);
 	}
 	if (hit->made) {
 		programs.call(ctx, BRANCH);
@@ -1190,6 +1298,30 @@ int skbtrace_branch(struct pt_regs *ctx)
 	}
 	return 0;
 }
+
+#ifdef SKBTRACE_PASSES_OVER
+int skbtrace_pass_branch(struct pt_regs *ctx)
+{
+	struct cpu_state *cpu = state_of(KPROBE);
+	if (!cpu)
+		return 0;
+	struct hit *hit = &cpu->hit;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < SEGMENTS_AT_A_TIME; i++) {
+		__u64 skb = next_made(hit);
+		if (!skb)
+			return 0;
+		struct live *p = made_anew(skb);
+		if (!p)
+			continue;
+		p->beside = 0;
+		pass_over(p, skb, PASSED_WITH_PARENT);
+	}
+	if (hit->made)
+		programs.call(ctx, PASS_BRANCH);
+	return 0;
+}
+#endif
 
 #ifdef SKBTRACE_RAW_BEGIN
 /*
@@ -1203,12 +1335,14 @@ static __always_inline void driver_skb(struct bpf_raw_tracepoint_args *ctx, stru
 	__u64 ops = read_u64(ctx->args[1] + OFF_NET_DEVICE_NETDEV_OPS);
 	if (SKBTRACE_PROBED_OPS(ops))
 		return;
-	if (refused(skb))
+	__u32 slot = 0;
+	enum how how = look_up(skb, &slot);
+	if (is_refused(how))
 		return;
-	struct live *p = find(skb);
+	struct live *p = how == FOLLOWED ? live.lookup(&slot) : 0;
 	p = still(p);
 	if (!p) {
-		hand(cpu, probe, final, skb);
+		hand(cpu, probe, final, skb, slot);
 		raw_programs.call(ctx, 0);
 		return;
 	}
@@ -1285,22 +1419,21 @@ static __always_inline void note_tap(struct live *p, __u64 skb)
  */
 static __always_inline void end_skb(enum context context, __u32 probe, __u64 skb)
 {
-	struct live *p = live.lookup(&skb);
+	__u32 slot = 0;
+	enum how how = look_up(skb, &slot);
+	if (is_passed(how))
+		pass_away(skb, slot, how);
+	struct live *p = how == FOLLOWED ? live.lookup(&slot) : 0;
 	if (!p)
 		return;
-	if (!p->alive) {
-		if (passed(p))
-			pass_away(skb, p);
-		return;
-	}
 	if (p->last == SKBTRACE_CLONE)
 		note_queue(p, skb);
 	note_tap(p, skb);
-	struct skbtrace_hop *slot = next_slot(p);
+	struct skbtrace_hop *hop = next_slot(p);
 	__u64 now = bpf_ktime_get_ns();
 	__u32 netns = p->netns;
 	__u32 ifindex = p->ifindex;
-	if (slot) {
+	if (hop) {
 		/* The skb is being torn down: neither device nor length is read any more. */
 		if (now < p->record.base_ns) /* clocks of two CPUs */
 			now = p->record.base_ns;
@@ -1308,7 +1441,7 @@ static __always_inline void end_skb(enum context context, __u32 probe, __u64 skb
 		p->ifindex = 0;
 		p->netns = 0;
 		/* It may have waited for its reader longer than dt_ns can say: arg is the upper half. */
-		fill(slot, p, now, probe, 0, (now - p->record.base_ns) >> 32);
+		fill(hop, p, now, probe, 0, (now - p->record.base_ns) >> 32);
 	}
 	if (p->last == SKBTRACE_REQUEST)
 		note_listener(p);
@@ -1317,7 +1450,7 @@ static __always_inline void end_skb(enum context context, __u32 probe, __u64 skb
 	p->record.flags |= SKBTRACE_LAST;
 	count_end(p, netns, ifindex);
 	send(p, now);
-	forget(skb, p);
+	mark(slot, skb, ENDED);
 }
 #define end(ctx, cpu, probe, final, skb) end_skb(KPROBE, probe, skb)
 
@@ -1325,8 +1458,10 @@ static __always_inline void end_skb(enum context context, __u32 probe, __u64 skb
 static __always_inline void sent_skb(struct bpf_raw_tracepoint_args *ctx, __u32 probe)
 {
 	__u64 skb = ctx->args[0];
-	struct live *p = live.lookup(&skb);
-	if (p && (passed(p) || (p->alive && p->last == SKBTRACE_DRIVER)))
+	__u32 slot = 0;
+	enum how how = look_up(skb, &slot);
+	struct live *p = how == FOLLOWED ? live.lookup(&slot) : 0;
+	if (is_passed(how) || (p && p->last == SKBTRACE_DRIVER))
 		end_skb(TRACEPOINT, probe, skb);
 }
 #define sent(ctx, cpu, probe, final, skb) sent_skb(ctx, probe)

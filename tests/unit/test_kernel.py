@@ -116,8 +116,8 @@ typedef unsigned int __u32; typedef unsigned long long __u64;
 #include "record.h"
 STRUCTS
 int main(void) {
-    printf("%zu %zu %zu %zu\n", offsetof(struct live, alive), offsetof(struct live, kept),
-           offsetof(struct live, record), offsetof(struct live, bytes));
+    printf("%zu %zu %zu\n", offsetof(struct live, kept), offsetof(struct live, record),
+           offsetof(struct live, bytes));
 }
 """
 
@@ -135,18 +135,15 @@ def test_a_packet_lies_in_the_table_where_it_is_looked_for(
     asked = ["-DSKBTRACE_SNAPLEN=201"]
     asked += ["-DSKBTRACE_CHANGES"] * changes + ["-DSKBTRACE_NETFILTER"] * bool(layers)
     subprocess.run(["cc", "-Wall", f"-I{SOURCE}", *asked, code, "-o", program], check=True)
-    alive, kept, record, bytes_ = map(int, subprocess.check_output([program]).split())
+    kept, record, bytes_ = map(int, subprocess.check_output([program]).split())
     leaf = bytearray(bytes_ + 208)
     slots = 3
     sent = bytes(34) + bytes([slots]) + bytes(range(1, FIXED.size + slots * SLOT.size - 34))
-    leaf[alive] = 1
     leaf[kept : kept + 4] = (7).to_bytes(4, "little")
     leaf[record : record + len(sent)] = sent
     leaf[bytes_ : bytes_ + 9] = b"abcdefghi"
     assert living(bytes(leaf), Asked(layers, changes, snaplen=201)) == sent + b"abcdefg"
     assert living(bytes(leaf), Asked(layers, changes)) == sent
-    leaf[alive] = 0
-    assert living(bytes(leaf), Asked(layers, changes, snaplen=201)) is None
 
 
 def test_map_operations_stand_in_the_main_file_only() -> None:

@@ -41,10 +41,12 @@ from tracer.wire import (
 BATCH = 4096
 """Records read in one go; the reader comes up for air after that."""
 
-# struct live in bpf/live.h: what stands before the record, of that `alive` and `kept`; struct seen,
-# struct nft.
-_LIVE_PREFIX = struct.Struct("=32x20xI20xI16x")
+# struct live in bpf/live.h: what stands before the record, of that `kept`; struct seen, struct nft.
+_LIVE_PREFIX = struct.Struct("=76xI16x")
 _SEEN_BYTES = 88
+# struct row, its words, what they say in the bits that an address has not, and enum how.
+_ROW = struct.Struct("=8Q32x")
+_WAYS, _HOW, _FOLLOWED = 8, 7, 1
 _NFT_BYTES = 56
 # struct cpu_state in bpf/skbtrace.bpf.c: what ended beside the topology, what was passed over, the
 # loss counters, and what makes skbs just now.
@@ -58,7 +60,7 @@ _U64 = struct.Struct("=Q")
 _FIRST = _U32.pack(0)
 _CONTEXTS = 2  # enum context there
 # enum program there, in its order.
-_PROGRAMS = ("begin", "pass", "branch")
+_PROGRAMS = ("begin", "pass", "branch", "pass_branch")
 # struct table_key and struct table there.
 _TABLE_KEY = struct.Struct("=QQ")
 _TABLE = struct.Struct("=32s32sII")
@@ -373,7 +375,7 @@ class KernelSource:
 
     def _load_shared(self) -> None:
         """Load the programs that the attach points hand on to."""
-        for number, name in enumerate(_PROGRAMS):
+        for number, name in enumerate(_PROGRAMS[: None if self._asked.passes_over else -1]):
             loaded = self._running.load(f"skbtrace_{name}")
             self._maps["programs"].set(_U32.pack(number), _U32.pack(loaded))
         if Layer.DRIVER in self._asked.layers:
@@ -388,9 +390,20 @@ class KernelSource:
         return -1 if len(self._batch) >= BATCH else 0
 
     def _alive(self) -> list[bytes]:
-        """Records in the table whose packets live."""
-        leaves = (living(leaf, self._asked) for _, leaf in self._maps["live"].items())
-        return [record for record in leaves if record is not None]
+        """Records of the packets that live."""
+        slots = (
+            number * _WAYS + way
+            for number in range(self._maps["rows"].kind.entries)
+            for way, word in enumerate(_ROW.unpack(self._entry("rows", number)))
+            if word & _HOW == _FOLLOWED
+        )
+        return [living(self._entry("live", slot), self._asked) for slot in slots]
+
+    def _entry(self, array: str, number: int) -> bytes:
+        """Of a map that is an array."""
+        found = self._maps[array].get(_U32.pack(number))
+        assert found is not None, "an array has all its entries"
+        return found
 
     def _cpu_states(self) -> list[bytes]:
         """Of each CPU and context."""
@@ -400,11 +413,9 @@ class KernelSource:
         return [row[at : at + size] for row in rows for at in range(0, len(row), size)]
 
 
-def living(leaf: bytes, asked: Asked) -> bytes | None:
-    """Return an entry of the map ``live`` as it would be sent; None if that packet has ended."""
-    lives, kept = _LIVE_PREFIX.unpack_from(leaf)
-    if not lives:
-        return None
+def living(leaf: bytes, asked: Asked) -> bytes:
+    """Return an entry of the map ``live`` as it would be sent."""
+    (kept,) = _LIVE_PREFIX.unpack_from(leaf)
     start = _LIVE_PREFIX.size + asked.changes * _SEEN_BYTES
     start += (Layer.NETFILTER in asked.layers) * _NFT_BYTES
     end = start + RECORD_MAX
