@@ -201,6 +201,13 @@ static __always_inline struct cpu_state *state_of(enum context context)
 	return cpus.lookup(&key);
 }
 
+static __always_inline bool is_tracing(void)
+{
+	__u32 zero = 0;
+	__u32 *on = tracing.lookup(&zero);
+	return on && *on;
+}
+
 static __always_inline void count_lost(enum lost what)
 {
 	struct cpu_state *cpu = state_of(KPROBE);
@@ -673,9 +680,7 @@ static __always_inline void begin_record(struct live *p, struct cpu_state *cpu,
 /* First sight of a packet, if it is one that is asked for. */
 static __always_inline void begin_journey(enum context context)
 {
-	__u32 zero = 0;
-	__u32 *on = tracing.lookup(&zero);
-	if (!on || !*on)
+	if (!is_tracing())
 		return;
 	struct cpu_state *cpu = state_of(context);
 	if (!cpu)
@@ -840,8 +845,20 @@ static __always_inline void reach_skb(struct pt_regs *ctx, struct cpu_state *cpu
 }
 #define reach(ctx, cpu, probe, final, skb) reach_skb(ctx, cpu, probe, final, skb, 0)
 
-/* process_backlog has no skb; remember when it began to serve this CPU's queue. */
-#define serve(ctx, cpu, probe, final, skb) cpu->serve_ns = bpf_ktime_get_ns()
+/*
+ * process_backlog(napi, quota) has no skb; remember when it began to serve this CPU's queue, and
+ * count how many packets wait there, as if that were a step of its own. `napi` lies beside the queue
+ * in struct softnet_data.
+ */
+static __always_inline void serve_queue(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe)
+{
+	cpu->serve_ns = bpf_ktime_get_ns();
+	if (is_tracing())
+		count_step(KPROBE, probe, probe,
+			   read_u32(SKBTRACE_REG1(ctx) - OFF_SOFTNET_DATA_BACKLOG +
+				    OFF_SOFTNET_DATA_INPUT_PKT_QUEUE + OFF_SK_BUFF_HEAD_QLEN));
+}
+#define serve(ctx, cpu, probe, final, skb) serve_queue(ctx, cpu, probe)
 
 /*
  * Only process_backlog takes a packet from an input queue, so the first receive after the

@@ -60,6 +60,7 @@ from tracer.flow import flow_of
 from tracer.frame import frame_of
 from tracer.histogram import Histogram
 from tracer.model import (
+    Backlog,
     Branch,
     Change,
     Device,
@@ -113,6 +114,7 @@ PARTIAL_MAX = 65536
 given up as damaged. Bounds the memory; the kernel follows fewer packets at once."""
 
 _SERVE = next(p for p in PROBES if p.handler is Handler.SERVE)
+_SERVED_AT = PROBES.index(_SERVE)
 _ENQUEUE = next(i for i, p in enumerate(PROBES) if p.handler is Handler.ENQUEUE)
 _SOCKET_QUEUE = next(p for p in PROBES if p.function == "__sock_queue_rcv_skb")
 _ENDS = frozenset(i for i, p in enumerate(PROBES) if p.function in FREES)
@@ -195,6 +197,8 @@ def steps_of(counts: Iterable[StepCount]) -> tuple[Stepped, ...]:
     """Name the steps that the kernel program has counted; those with most time first."""
     totals: dict[_StepKey, Histogram] = {}
     for count in counts:
+        if _is_backlog(count):
+            continue
         key: _StepKey = (None, None, None)
         if (count.before, count.probe) != STEP_OTHER:
             before = PROBES[count.before]
@@ -206,6 +210,16 @@ def steps_of(counts: Iterable[StepCount]) -> tuple[Stepped, ...]:
         for key, took in totals.items()
     ]
     return tuple(sorted(found, key=lambda step: -step.total_ns))
+
+
+def backlog_of(counts: Iterable[StepCount]) -> Backlog | None:
+    """What is among the steps as one from process_backlog to itself: lengths of its queue."""
+    found = next(filter(_is_backlog, counts), None)
+    return None if found is None else Backlog(found.total_ns, found.longest_ns, found.classes)
+
+
+def _is_backlog(count: StepCount) -> bool:
+    return count.before == count.probe == _SERVED_AT
 
 
 class Correlator:

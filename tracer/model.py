@@ -510,7 +510,8 @@ class Health(NamedTuple):
     room: int
     """So many may wait; what comes then stays in the ring buffer until that is full."""
     steps: tuple[Stepped, ...] = ()
-    """As in ``Counted``, until now."""
+    backlog: Backlog | None = None
+    """This and the steps as in ``Counted``, until now."""
 
 
 Scope: TypeAlias = Mapping[tuple[int, int], bool]
@@ -590,6 +591,24 @@ class Stepped(NamedTuple):
         return sum(count for _, count in self.classes)
 
 
+class Backlog(NamedTuple):
+    """How many packets waited in a CPU's input queue whenever process_backlog began to serve it.
+
+    Of every CPU, and whosever packets: not only those that were followed.
+    """
+
+    total: int
+    """All of them together; what comes while the queue is served is not among them."""
+    longest: int
+    classes: tuple[tuple[int, int], ...]
+    """The least length in each class of ``histogram``, and how often it was such; rising."""
+
+    @property
+    def lengths(self) -> Histogram:
+        """The same, for percentiles."""
+        return Histogram.of(self.classes, self.total, self.longest)
+
+
 class Counted(NamedTuple):
     """What the kernel program has counted itself: exact, whatever was lost or left out later."""
 
@@ -600,6 +619,8 @@ class Counted(NamedTuple):
     steps: tuple[Stepped, ...] = ()
     """Of packets that were followed, since they came to the topology. Those that took most time
     altogether first. Empty: by a tracer that did not count them."""
+    backlog: Backlog | None = None
+    """None: no queue was served, or by a tracer that did not count it."""
 
     @property
     def packets(self) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from tracer import __version__
-from tracer.correlate import Correlator, Names, steps_of
+from tracer.correlate import Correlator, Names, backlog_of, steps_of
 from tracer.exchanges import Exchanges
 from tracer.limits import EVERYTHING, Ceiling, Limits
 from tracer.model import (
@@ -29,7 +29,6 @@ from tracer.model import (
     ProbePlace,
     Sampling,
     Scope,
-    Stepped,
     Summary,
     Topology,
     TopologyChange,
@@ -90,7 +89,7 @@ class Source(Protocol):
         """How packets ended that were followed."""
 
     def steps(self) -> list[StepCount]:
-        """How long packets took from one probe to the next."""
+        """How long packets took from one probe to the next; see ``correlate.backlog_of``, too."""
 
     def unloaded(self) -> tuple[str, ...]:
         """Attached functions whose module was unloaded since."""
@@ -190,7 +189,7 @@ class Session:
         self._made = 0  # records, into journeys
         self._sampled = (limits.one_in, limits.one_in)
         self._untriggered = 0
-        self._steps: tuple[Stepped, ...] = ()
+        self._steps: list[StepCount] = []
         self._steps_at = -math.inf
         self._journeys = 0
         self._hops = 0
@@ -261,9 +260,10 @@ class Session:
         lost = self._source.lost() | self._correlator.lost
         now = time.monotonic()
         if now - self._steps_at >= STEPS_S:
-            self._steps_at, self._steps = now, steps_of(self._source.steps())
+            self._steps_at, self._steps = now, self._source.steps()
         fill = self._source.ring_fill()
-        return Health(lost, fill, len(self._backlog), BACKLOG_MAX, self._steps)
+        counted = steps_of(self._steps), backlog_of(self._steps)
+        return Health(lost, fill, len(self._backlog), BACKLOG_MAX, *counted)
 
     def _read(self, most: int | None, *, at_once: bool = False) -> bool:
         """Save what waits in the ring buffer, then make a slice of it into journeys.
@@ -379,7 +379,7 @@ class Session:
         attached = set(capture.attached)
         passed_over = self._source.passed()
         held_back = passed_over.pop("trigger")
-        hits = self._source.hits()
+        hits, steps = self._source.hits(), self._source.steps()
         return Summary(
             journeys=self._journeys,
             hops=self._hops,
@@ -403,6 +403,7 @@ class Session:
             counted=Counted(
                 hits=hits,
                 ended=self._correlator.ended(self._source.ends(), time.monotonic_ns()),
-                steps=steps_of(self._source.steps()),
+                steps=steps_of(steps),
+                backlog=backlog_of(steps),
             ),
         )

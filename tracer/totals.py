@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tracer.model import Counted, Device, Drop, Ended, Stepped, Summary
+from tracer.model import Backlog, Counted, Device, Drop, Ended, Stepped, Summary
 
 _Key = tuple[str | None, Device | None, bool, Drop | None]
 
@@ -79,6 +79,21 @@ def _counted(one: Counted | None, other: Counted | None, sign: int) -> Counted |
             if packets[key] > 0
         ),
         steps,
+        _backlog(one.backlog, other.backlog, sign),
+    )
+
+
+def _backlog(one: Backlog | None, other: Backlog | None, sign: int) -> Backlog | None:
+    """Return the sum or the difference; of a difference, the longest is at most what is told."""
+    if one is None or other is None:
+        return one if sign < 0 else None
+    counts = Counter(dict(one.classes))
+    for least, count in other.classes:
+        counts[least] += sign * count
+    return Backlog(
+        max(one.total + sign * other.total, 0),
+        max(one.longest, other.longest),
+        tuple(sorted((+counts).items())),
     )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from collections.abc import Iterable
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.kernel.conftest import C1, C2_IP, Trace, capture, sh
 from tracer.asked import Asked
-from tracer.correlate import steps_of
+from tracer.correlate import backlog_of, steps_of
 from tracer.histogram import ERROR
 from tracer.kernel import definitions
 from tracer.kernel.source import KernelSource
@@ -117,9 +118,29 @@ def test_all_are_counted_although_nearly_every_record_is_lost() -> None:
     assert hits["icmp_rcv"] == after["icmp_rcv"] == before["icmp_rcv"] >= 2 * REQUESTS
 
 
+def test_how_many_packets_wait_in_the_input_queue_is_counted() -> None:
+    """What the host broadcasts, the bridge queues at both ports before a softirq may begin."""
+    source = KernelSource(asked=Asked(layers=(Layer.TRANSPORT, Layer.SOCKET)))
+    source.start()
+    try:
+        with socket.socket(type=socket.SOCK_DGRAM) as sender:
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"docker0")
+            for _ in range(REQUESTS):
+                sender.sendto(b"to all", ("255.255.255.255", 9))
+        source.stop()
+        hits, backlog = source.hits(), backlog_of(source.steps())
+    finally:
+        source.close()
+    assert backlog is not None
+    assert backlog.lengths.count == hits["process_backlog"] >= REQUESTS
+    assert dict(backlog.classes)[2] >= 0.9 * REQUESTS
+    assert 2 * 0.9 * REQUESTS <= backlog.total <= hits["enqueue_to_backlog"]
+
+
 def test_pairs_for_which_there_is_no_room_are_counted_together() -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(definitions, "STEPS_MAX", 5)
+        patch.setattr(definitions, "STEPS_MAX", 6)  # one is for the input queues
         source = KernelSource(asked=Asked(layers=(Layer.TRANSPORT, Layer.SOCKET)))
         source.start()
     try:

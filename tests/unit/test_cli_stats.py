@@ -14,7 +14,7 @@ from tests.unit.screens import journeys
 from tracer.cli import run
 from tracer.cli import stats as module
 from tracer.export.trace_writer import TraceWriter
-from tracer.model import Counted, Outcome, Segment, Stepped, Summary
+from tracer.model import Backlog, Counted, Outcome, Segment, Stepped, Summary
 from tracer.statistics import By
 
 
@@ -74,15 +74,19 @@ def test_what_the_kernel_has_counted_is_told_where_journeys_are_lacking(
         with path.open("wb", buffering=0) as stream:
             writer = TraceWriter(stream, "x")
             writer.begin(CAPTURE)
-            counted = Counted(steps=steps)
+            counted = Counted(steps=steps, backlog=Backlog(70, 64, ((0, 3), (2, 3), (64, 1))))
             writer.end(Summary(0, 0, {"ring_full": lost}, counted=counted, untriggered=untriggered))
         assert run(["stats", "--json", str(path)]) == 0
-        told = json.loads(capsys.readouterr().out)["counted_steps"]
+        every = json.loads(capsys.readouterr().out)
+        lengths = {"p50": 2, "p90": 64, "p99": 64, "p999": 64}
+        assert every["backlog"] == {"served": 7, "total": 70, **lengths, "max": 64}
+        told = every["counted_steps"]
         assert [each["function"] for each in told] == ["veth_xmit", None]
         assert (told[0]["count"], told[0]["total_ns"], told[0]["max_ns"]) == (2, 9000000, 5000000)
         assert told[0]["p50_ns"] == pytest.approx(4_000_000, rel=1 / 32)
         assert run(["stats", str(path)]) == 0
         out = capsys.readouterr().out
+        assert "input queues served 7 times; packets that waited: p50 2, p99 64, at most 64" in out
         assert (title in out) == ("veth_xmit" in out) == bool(lost or untriggered)
 
 
@@ -120,8 +124,8 @@ def test_what_is_no_trace_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_what_takes_long_says_how_far_it_is(trace: Path) -> None:
     program = (
-        "from tracer.cli import main, stats\n"
-        "stats._PATIENCE_S = stats._NEWS_S = 0.0\n"
+        "from tracer.cli import main, reading\n"
+        "reading._PATIENCE_S = reading._NEWS_S = 0.0\n"
         f"main(['stats', {str(trace)!r}])\n"
     )
     with Terminal([sys.executable, "-c", program], height=100) as terminal:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
 import sys
 import tracemalloc
@@ -193,3 +195,19 @@ def test_each_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     said = " ".join(capsys.readouterr().out.split())
     for name, format in FORMATS.items():
         assert f"{name} {format.text}" in said
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if not FORMATS[name].readable])
+def test_what_nobody_can_read_is_not_written_to_a_terminal(name: str) -> None:
+    ours, terminal = pty.openpty()
+    command = [sys.executable, "-m", "tracer", "export", str(REAL), "--to", name]
+    try:
+        done = subprocess.run(
+            command, stdout=terminal, stderr=subprocess.PIPE, timeout=60, check=False
+        )
+    finally:
+        os.close(terminal)
+        os.close(ours)
+    assert done.returncode == 2
+    said = f"{name} is not for a terminal\n  try: skbtrace export ... --to {name} -o FILE\n"
+    assert said in done.stderr.decode()

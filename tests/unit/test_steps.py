@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracer import wire
-from tracer.correlate import steps_of
+from tracer.correlate import backlog_of, steps_of
 from tracer.histogram import Histogram
-from tracer.model import Counted, Segment, Stepped, Summary
-from tracer.probes import PROBES
+from tracer.model import Backlog, Counted, Segment, Stepped, Summary
+from tracer.probes import PROBES, Handler
 from tracer.totals import since, total
 
 BPF = Path(__file__).parents[2] / "bpf"
@@ -123,6 +123,27 @@ def test_steps_have_names_and_rows_of_one_function_are_one() -> None:
         Stepped(*names, 270, 120, ((50, 1), (100, 1), (120, 1))),
         Stepped(None, None, None, 7, 7, ((7, 1),)),
     )
+
+
+def test_lengths_of_the_queue_are_told_apart_from_steps() -> None:
+    served = next(n for n, p in enumerate(PROBES) if p.handler is Handler.SERVE)
+    lengths = wire.StepCount(served, served, 64, 70, ((0, 3), (2, 3), (64, 1)))
+    step = wire.StepCount(served, served + 1, 7, 7, ((7, 1),))
+    assert [each[3:5] for each in steps_of([lengths, step])] == [(7, 7)]
+    assert backlog_of([step, lengths]) == Backlog(70, 64, lengths.classes)
+    assert backlog_of([step]) is None
+
+
+def test_lengths_of_the_queue_in_a_part_and_in_all() -> None:
+    def of(backlog: Backlog | None) -> Summary:
+        return Summary(counted=Counted(backlog=backlog))
+
+    then, now = Backlog(9, 5, ((2, 2), (5, 1))), Backlog(20, 7, ((2, 4), (5, 1), (7, 1)))
+    part = Backlog(11, 7, ((2, 2), (7, 1)))
+    assert since(of(now), of(then)) == of(part)
+    assert total([of(then), of(part)]) == of(now)
+    assert since(of(now), of(None)) == of(now)
+    assert total([of(now), of(None)]) == of(None)
 
 
 def test_of_a_part_is_told_what_came_in_it() -> None:

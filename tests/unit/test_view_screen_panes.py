@@ -14,7 +14,7 @@ from tests.unit.golden import assert_golden
 from tests.unit.journeys import CAPTURE, CLONE, DROPPED, REPLY, explained
 from tests.unit.screens import NOW, filled, journeys, screen, text
 from tracer.journal import Journal
-from tracer.model import Counted, Journey, Segment, Stepped, Summary
+from tracer.model import Backlog, Counted, Journey, Segment, Stepped, Summary
 from tracer.view.line import text_of, width_of
 from tracer.view.screen import pages
 from tracer.view.screen.browser import Browser, Listed, Wanted
@@ -222,8 +222,10 @@ def test_steps_are_those_that_the_kernel_has_counted() -> None:
     assert "of every packet" not in text(drawn, 100, 30)
     step = Stepped("ip_rcv", "tcp_v4_rcv", Segment.WORK, 9_000, 5_000, ((4_000, 1), (5_000, 1)))
     assert journal.health is not None
-    journal.health = journal.health._replace(steps=(step,))
+    backlog = Backlog(9, 5, ((2, 2), (5, 1)))
+    journal.health = journal.health._replace(steps=(step,), backlog=backlog)
     shown = text(drawn, 100, 30)
+    assert " input queues served 3 times; packets that waited: p50 2, p99 5, at most 5" in shown
     assert "of every packet that was followed: counted in the kernel" in shown
     assert [line for line in shown.splitlines() if "ip_rcv" in line and " 2 " in line]
     journal.end(Summary(counted=Counted(steps=(step._replace(function="br_forward"),))))

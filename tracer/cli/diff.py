@@ -12,8 +12,7 @@ import click
 
 from tracer.cli import options, say
 from tracer.cli.pick import Pick, Picked, picking
-from tracer.cli.show import opened
-from tracer.cli.stats import told
+from tracer.cli.reading import opened, reader_of, told
 from tracer.errors import UNEXPECTED, TraceFileError
 
 if TYPE_CHECKING:
@@ -102,11 +101,10 @@ def diff(  # noqa: PLR0917 (click calls it by names)
 def _read(file: str, pick: Pick) -> tuple[Side, Capture, TraceFileError | None]:
     """Read a trace as far as it goes; return what it holds, and what is wrong then."""
     from tracer.difference import Side
-    from tracer.export.trace_reader import TraceReader
 
     side = Side()
     with opened(file) as stream:
-        reader = TraceReader(stream, "standard input" if file == "-" else file)
+        reader = reader_of(file, stream)
         picked = Picked(pick, reader.capture)
         try:
             side.add_all(picked.chosen(told(reader, stream, picked.ids)))

@@ -10,8 +10,7 @@ from contextlib import suppress
 import click
 
 from tracer.cli import options, say
-from tracer.cli.show import opened
-from tracer.cli.stats import told
+from tracer.cli.reading import opened, reader_of, told
 from tracer.errors import UNEXPECTED, TraceFileError
 from tracer.text import printable
 
@@ -68,13 +67,12 @@ def expect(  # noqa: PLR0917 (click calls it by names)
     neither prove that a promise is kept, nor that what is missing would not have kept it.
     """
     from tracer.cli.judging import tell, tell_losses
-    from tracer.export.trace_reader import TraceReader
     from tracer.promise import Judge
     from tracer.promise_file import promises_in
 
     promises = [] if learn else promises_in(spec)
     with opened(file) as stream:
-        reader = TraceReader(stream, "standard input" if file == "-" else file)
+        reader = reader_of(file, stream)
         if learn:
             from tracer.export.output import write_output
             from tracer.learn import learned

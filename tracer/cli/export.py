@@ -12,8 +12,7 @@ import click
 
 from tracer.cli import say
 from tracer.cli.pick import Pick, Picked, picking
-from tracer.cli.show import opened
-from tracer.cli.stats import told
+from tracer.cli.reading import opened, reader_of, told
 from tracer.errors import TraceFileError, UsageError
 from tracer.export.formats import FORMATS
 from tracer.text import printable
@@ -33,7 +32,6 @@ Examples:
   skbtrace export trace.json --to mermaid --journey 17
   skbtrace export trace.json --to folded tcp | flamegraph.pl --countname ns > flame.svg
   skbtrace export trace.json --to json --after 2s --before 3s -o second.json
-
 """
 
 
@@ -61,7 +59,6 @@ def export(file: str, name: str, path: str, force: bool, **typed: Any) -> None:
     Of a trace that is cut off what can be read is converted.
     """
     from tracer.export.output import write_output
-    from tracer.export.trace_reader import TraceReader
 
     format = FORMATS[name]
     pick = Pick(**typed)
@@ -75,9 +72,7 @@ def export(file: str, name: str, path: str, force: bool, **typed: Any) -> None:
         )
     exporter = format.load()
     with opened(file) as stream:
-        trace = _Chosen(
-            TraceReader(stream, "standard input" if file == "-" else file), pick, stream
-        )
+        trace = _Chosen(reader_of(file, stream), pick, stream)
         write_output(path, exporter(trace), force=force)
     if trace.failure is None:
         trace.picked.check(file)

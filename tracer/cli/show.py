@@ -13,10 +13,11 @@ import click
 
 from tracer.cli import options, saying
 from tracer.cli.pick import Pick, Picked, picking
+from tracer.cli.reading import name_of, opened, reader_of
 from tracer.cli.screen import has_a_screen
 
 if TYPE_CHECKING:
-    from tracer.export.opened import Opened
+    pass
 
 
 _EXAMPLES = """\b
@@ -69,7 +70,7 @@ def show(
 
     on_stderr = options.is_colored(color, sys.stderr)
     with opened(file) as stream:
-        reader = TraceReader(stream, "standard input" if file == "-" else file)
+        reader = reader_of(file, stream)
 
         def read_again() -> TraceReader:
             nonlocal reader
@@ -125,12 +126,4 @@ def _on_screen(file: str, pick: Pick, color: str, *, ascii_only: bool) -> None:
         if stream.anywhere:
             show_file(stream, file, color=color, ascii_only=ascii_only, always=always)
         else:
-            name = "standard input" if file == "-" else file
-            show_stream(stream, name, color=color, ascii_only=ascii_only, always=always)
-
-
-def opened(file: str) -> Opened:
-    """Open a trace; - is standard input. Raises TraceFileError."""
-    from tracer.export import opened as files
-
-    return files.opened(file)
+            show_stream(stream, name_of(file), color=color, ascii_only=ascii_only, always=always)

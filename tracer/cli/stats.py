@@ -5,22 +5,17 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tracer.cli import options, saying
+from tracer.cli import options
 from tracer.cli.pick import Pick, Picked, picking
-from tracer.cli.show import opened
+from tracer.cli.reading import opened, reader_of, told
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
-
-    from tracer.export.opened import Opened
-    from tracer.export.trace_reader import TraceReader
-    from tracer.model import Journey, Stepped, Summary
+    from tracer.model import Stepped, Summary
 
 _EXAMPLES = """\b
 Examples:
@@ -29,8 +24,6 @@ Examples:
   skbtrace stats trace.json tcp port 80
   skbtrace stats --json trace.json | jq '.steps[0]'
 """
-_PATIENCE_S, _NEWS_S = 1.0, 0.5
-"""When it is said first how much was read, and how often after that."""
 _BY = ("flow", "path", "outcome", "netns", "cpu")
 """As ``statistics.By``, whose import would make --help slow; a test compares."""
 
@@ -69,7 +62,6 @@ def stats(  # noqa: PLR0917 (click calls it by names)
     """
     from tracer.errors import TraceFileError
     from tracer.export.statistics import members
-    from tracer.export.trace_reader import TraceReader
     from tracer.statistics import By, Statistics
     from tracer.view.capture import closing, opening
     from tracer.view.line_view import speaks_unicode, terminal_width, write_lines
@@ -80,7 +72,7 @@ def stats(  # noqa: PLR0917 (click calls it by names)
     statistics = Statistics(By(by))
     failure: TraceFileError | None = None
     with opened(file) as stream:
-        reader = TraceReader(stream, "standard input" if file == "-" else file)
+        reader = reader_of(file, stream)
         picked = Picked(pick, reader.capture)
         try:
             statistics.add_all(picked.chosen(told(reader, stream, picked.ids)))
@@ -100,7 +92,15 @@ def stats(  # noqa: PLR0917 (click calls it by names)
             names=names_of(topology),
         )
         width = terminal_width(sys.stdout)
-        lines = report(statistics, width, look, most=top, counted=counted_besides(reader.summary))
+        counted = None if reader.summary is None else reader.summary.counted
+        lines = report(
+            statistics,
+            width,
+            look,
+            most=top,
+            counted=counted_besides(reader.summary),
+            backlog=None if counted is None else counted.backlog,
+        )
         write_lines(sys.stdout, lines, color=options.is_colored(color, sys.stdout))
         on_stderr = options.is_colored(color, sys.stderr)
         write_lines(sys.stderr, opening(reader.capture), color=on_stderr)
@@ -119,25 +119,3 @@ def counted_besides(summary: Summary | None) -> tuple[Stepped, ...]:
     lost = summary.lost.get("ring_full", 0) + summary.lost.get("unread", 0)
     lacking = lost + summary.unselected + summary.untriggered
     return summary.counted.steps if lacking else ()
-
-
-def told(
-    reader: TraceReader, stream: Opened, ids: Container[str] | None = None
-) -> Iterator[Journey]:
-    """Give the journeys (of these ids only), and say what has to be said of the trace.
-
-    Say meanwhile how much of the file was read, if somebody may see it.
-    """
-    said, at = False, time.monotonic() + _PATIENCE_S
-    quiet = stream.read_percent is None or not sys.stderr.isatty()
-    with saying(lambda: reader.notes):
-        try:
-            for number, journey in enumerate(reader.journeys(ids)):
-                if not quiet and not number % 256 and time.monotonic() > at:
-                    said, at = True, time.monotonic() + _NEWS_S
-                    sys.stderr.write(f"\rread {stream.read_percent} % ")
-                    sys.stderr.flush()
-                yield journey
-        finally:
-            if said:
-                sys.stderr.write("\r" + " " * 16 + "\r")

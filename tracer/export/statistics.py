@@ -35,6 +35,7 @@ def members(statistics: Statistics, capture: Capture, summary: Summary | None) -
             for (step, device), took in sorted(s.steps.items(), key=lambda item: -item[1].total)
         ],
         "counted_steps": _counted(summary),
+        "backlog": _backlog(summary),
         "by": s.by.value,
         "groups": [
             {
@@ -81,6 +82,21 @@ def _counted(summary: Summary | None) -> list[dict[str, object]] | None:
         }
         for step in summary.counted.steps
     ]
+
+
+def _backlog(summary: Summary | None) -> dict[str, object] | None:
+    """Of the input queues of this host's CPUs."""
+    if summary is None or summary.counted is None or summary.counted.backlog is None:
+        return None
+    lengths = summary.counted.backlog.lengths
+    found = lengths.percentiles(*_PARTS.values())
+    names = (name.removesuffix("_ns") for name in _PARTS)
+    return {
+        "served": lengths.count,
+        "total": lengths.total,
+        **dict(zip(names, found, strict=True)),
+        "max": lengths.largest,
+    }
 
 
 def _times(took: Histogram) -> dict[str, object]:

@@ -31,6 +31,7 @@ from tracer.export.members import (
     truth,
 )
 from tracer.model import (
+    Backlog,
     Branch,
     Capture,
     Change,
@@ -176,10 +177,12 @@ class Values:
         )
 
     def _counted(self, members: Members) -> Counted:
+        backlog = optional(members, "backlog", an_object)
         return Counted(
             hits=counts(members, "hits"),
             ended=tuple([self._ended(each) for each in objects(members, "ended")]),
             steps=self._all(members, "steps", _stepped),
+            backlog=None if backlog is None else _backlog(backlog),
         )
 
     def _ended(self, members: Members) -> Ended:
@@ -348,20 +351,28 @@ def _segment(members: Members) -> Segment | None:
     return None if segment is None else _SEGMENTS[segment]
 
 
-def _stepped(members: Members) -> Stepped:
+def _classes(members: Members) -> tuple[tuple[int, int], ...]:
     classes = []
     for each in a_list(members, "classes"):
         pair = integers({"classes": each}, "classes")
         if len(pair) != 2:
             raise WrongError("has something else than pairs in 'classes'")
         classes.append((pair[0], pair[1]))
+    return tuple(classes)
+
+
+def _backlog(members: Members) -> Backlog:
+    return Backlog(integer(members, "total"), integer(members, "longest"), _classes(members))
+
+
+def _stepped(members: Members) -> Stepped:
     return Stepped(
         function=optional(members, "function", text),
         following=optional(members, "following", text),
         segment=_segment(members),
         total_ns=big(members, "total_ns"),
         longest_ns=integer(members, "longest_ns"),
-        classes=tuple(classes),
+        classes=_classes(members),
     )
 
 

@@ -342,6 +342,7 @@ def _counted(counted: Counted) -> dict[str, object]:
             for ended in counted.ended
         ],
         **({"steps": list(map(_stepped, counted.steps))} if counted.steps else {}),
+        **({} if counted.backlog is None else {"backlog": counted.backlog._asdict()}),
     }
 
 

@@ -45,7 +45,7 @@ _NEEDED = {
     "netns_ipv4": ("devconf_all",),
     "in_device": ("cnf",),
     "ipv4_devconf": ("data",),
-    "softnet_data": ("input_pkt_queue",),
+    "softnet_data": ("input_pkt_queue", "backlog"),
     "sk_buff_head": ("qlen",),
     "task_struct": ("flags", "nsproxy"),
     "nsproxy": ("net_ns",),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tracer.duration import short
 from tracer.histogram import Histogram
-from tracer.model import Stepped
+from tracer.model import Backlog, Stepped
 from tracer.tally import FlowKey, Step, Tally
 from tracer.view.line import Line, Span, cells, left, right, trimmed, within
 from tracer.view.look import Look, segment_style
@@ -77,6 +77,17 @@ def steps(tally: Tally, look: Look) -> Counts:
 def counted_steps(counted: Sequence[Stepped], look: Look) -> Counts:
     """Return the same of what the kernel has counted."""
     return _steps([(step_of(step), step.took) for step in counted], look)
+
+
+def backlog_said(backlog: Backlog) -> list[Span]:
+    """Say how many packets waited for process_backlog."""
+    lengths = backlog.lengths
+    p50, p99 = lengths.percentiles(0.5, 0.99)
+    return [
+        ("input queues", "flow"),
+        (f"served {lengths.count} times;", ""),
+        (f"packets that waited: p50 {p50}, p99 {p99}, at most {lengths.largest}", "dim"),
+    ]
 
 
 def step_of(step: Stepped) -> Step:

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from tracer.duration import short, words
 from tracer.explain import explain
 from tracer.histogram import Histogram
-from tracer.model import Outcome, Stepped
+from tracer.model import Backlog, Outcome, Stepped
 from tracer.statistics import GroupKey, PlacedStep, Statistics
 from tracer.tally import FlowKey
-from tracer.view.counts import Counts, Row, flow_text, sparkline, step_of, table
+from tracer.view.counts import Counts, Row, backlog_said, flow_text, sparkline, step_of, table
 from tracer.view.line import Line, Span, fill
 from tracer.view.look import Look, segment_style
 
@@ -24,13 +24,22 @@ _BARS = 16
 
 
 def report(
-    statistics: Statistics, width: int, look: Look, *, most: int, counted: Sequence[Stepped] = ()
+    statistics: Statistics,
+    width: int,
+    look: Look,
+    *,
+    most: int,
+    counted: Sequence[Stepped] = (),
+    backlog: Backlog | None = None,
 ) -> Iterator[Line]:
     """Give the report's lines; ``most`` rows of each table.
 
     ``counted``: what the kernel has counted of steps, if that is not what the journeys tell.
+    ``backlog``: what it has counted of input queues.
     """
     yield from _summary(statistics, width, look)
+    if backlog is not None:
+        yield from fill(backlog_said(backlog), width, look.signs.cut)
     tables = [
         ("time by kind of step", _kinds(statistics, look)),
         ("steps, by time altogether", _steps(statistics, look, most)),

@@ -449,6 +449,8 @@ class Screen:
 
     def _table(self, width: int, height: int) -> list[Shown]:
         browser = self._browser
+        foot = self._queues(width) if browser.listed is Listed.STEPS else []
+        height -= len(foot)
         table = self.table()
         sizes = tables.widths(table, width - _MARK)
         browser.row = min(browser.row, max(len(table.rows) - 1, 0))
@@ -463,7 +465,18 @@ class Screen:
             shown.append(Shown(self._within((mark, *line), width), lit, Hit("row", at)))
         if not table.rows:
             shown.append(Shown((("    nothing yet", "dim"),)))
-        return shown + [Shown(())] * (height + 1 - len(shown))
+        return shown + [Shown(())] * (height + 1 - len(shown)) + foot
+
+    def _queues(self, width: int) -> list[Shown]:
+        """How many packets waited for process_backlog, if the kernel has counted it."""
+        health, summary = self._watched.health, self._watched.summary
+        backlog = None if health is None else health.backlog
+        if summary is not None and summary.counted is not None:
+            backlog = summary.counted.backlog
+        if backlog is None:
+            return []
+        said = [span for part in tables.backlog_said(backlog) for span in ((" ", ""), part)]
+        return [Shown(self._within([(" ", ""), *said], width))]
 
     def table(self) -> tables.Counts:
         """Return the table that is listed now."""
