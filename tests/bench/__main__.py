@@ -14,7 +14,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tests.bench import analysis, bulk, following, mechanisms, screen, steps, where
+from tests.bench import (
+    analysis,
+    bulk,
+    following,
+    instructions,
+    mechanisms,
+    screen,
+    steps,
+    where,
+)
 from tests.vm import KERNELS, Guest, GuestLost
 from tests.vm.peer import PWRU, PeerError
 
@@ -26,6 +35,7 @@ LAYER_WORDS = {"none": "the seven alone", "changes": "changes", "all": "all laye
 
 OTHERS: dict[str, tuple[ModuleType, str]] = {
     "following": (following, "what following the topology costs"),
+    "instructions": (instructions, "what tracing costs in instructions, the same each time"),
     "where": (where, "what the kernel says of each probe's program"),
     "steps": (steps, "what counting in the kernel how long steps take costs"),
     "mechanisms": (mechanisms, "what each way of being called costs by itself"),
@@ -57,7 +67,9 @@ def main() -> int:
             command = [sys.executable, "-m", f"tests.bench.{other or 'guest'}"]
             if options.bulk:
                 command = [sys.executable, "-m", "tests.bench.bulk", f"-t {options.bulk}"]
-            status = Guest(options.kernel).run(command, out=Path(folder), env=env)
+            devices = instructions.DEVICES if other == "instructions" else ()
+            guest = Guest(options.kernel, devices=devices)
+            status = guest.run(command, out=Path(folder), env=env)
             if status:
                 print(f"bench: the measurements ended with status {status}", file=sys.stderr)
                 return 1
