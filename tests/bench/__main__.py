@@ -49,6 +49,9 @@ def main() -> int:
     parser.add_argument("--kernel", choices=KERNELS, default="6.1")
     parser.add_argument("--peer", choices=["pwru"], help="compare with it; fetches its package")
     parser.add_argument("--bulk", type=int, metavar="S", help="bulk TCP for S seconds instead")
+    parser.add_argument(
+        "--count", action="store_true", help="a guest whose clock goes by instructions, 8 ns each"
+    )
     parser.add_argument("--screen", action="store_true", help="the full-screen view, no guest")
     parser.add_argument("--analysis", action="store_true", help="what reads traces, no guest")
     for name, (_, text) in OTHERS.items():
@@ -67,7 +70,8 @@ def main() -> int:
             command = [sys.executable, "-m", f"tests.bench.{other or 'guest'}"]
             if options.bulk:
                 command = [sys.executable, "-m", "tests.bench.bulk", f"-t {options.bulk}"]
-            devices = instructions.DEVICES if other == "instructions" else ()
+            counts = options.count or other == "instructions"
+            devices = instructions.DEVICES if counts else ()
             guest = Guest(options.kernel, devices=devices)
             status = guest.run(command, out=Path(folder), env=env)
             if status:
