@@ -130,6 +130,28 @@ def test_many_failures_are_no_chance_and_neither_is_one_without_a_file(tmp_path:
         assert (tmp_path / "tries").read_text() == "tests/kernel\n"
 
 
+def test_what_there_is_no_time_for_is_left_out_and_said(tmp_path: Path) -> None:
+    report = '<s><testcase classname="a" name="x"/><testcase classname="a" name="y">'
+    report += f'<skipped message="{suite.NO_TIME}"/></testcase></s>'
+    (tmp_path / "report").write_text(report)
+    script = f'cp {tmp_path}/report $1/junit.xml; echo "$SKBTRACE_LEFT_S" >{tmp_path}/left; sleep 3'
+    jobs = [pretend(name, script, guest=True) for name in ("kernel 6.1", "engines", "pages")]
+    first, second, third = Suite(jobs, tmp_path, suite.LEAST_LEFT_S + 2).run()
+    assert (first.passed, first.skipped, first.left_out, first.good) == (1, 1, 1, True)
+    assert second.left_out == 1
+    assert (third.begun, third.passed, third.good) == (False, 0, True)
+    assert suite.LEAST_LEFT_S <= int((tmp_path / "left").read_text()) <= suite.LEAST_LEFT_S + 2
+    said = "left out, for no time is left: 1 of kernel 6.1, 1 of engines, all of pages"
+    assert said in table([first, second, third])
+
+
+def test_where_there_is_time_nothing_is_left_out(tmp_path: Path) -> None:
+    script = f'echo "${{SKBTRACE_LEFT_S-none}}" >{tmp_path}/left; echo "ok  fine"'
+    results = run(tmp_path, pretend("kernel 6.1", script, guest=True))
+    assert (tmp_path / "left").read_text() == "none\n"
+    assert "left out" not in table(results)
+
+
 def test_only_guests_can_be_lost(tmp_path: Path) -> None:
     (result,) = run(tmp_path, pretend("unit", "exit 70"))
     assert (result.failed, result.lost) == (1, None)

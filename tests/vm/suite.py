@@ -6,11 +6,15 @@ the kernel tests once in a guest of each kernel. Two run at a time. A lost guest
 and so do the files in which a few tests failed in a guest: those are slow, and what is timed in
 them can go wrong by chance. What failed only once is said, by name; it does not count as failed.
 What a job says is kept in a log, which is shown only if something was not as it should be.
+
+Where there is only so much time, what does not begin in it is left out, and the table says what:
+the tests that are tried on one kernel only first.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import shutil
@@ -43,6 +47,10 @@ CHANCE_MOST = 3
 NEWS_S = 30.0
 """So long nothing is said at most."""
 TAIL_LINES = 40
+LEAST_LEFT_S = 120.0
+"""No guest is started for less."""
+NO_TIME = "no time is left"
+"""Why a test was left out: said by tests/kernel/conftest.py."""
 
 EXIT_PREREQUISITE = 3
 
@@ -86,6 +94,10 @@ class Result:
     timed_out: bool = False
     again: bool = False
     """Its guest had been lost before."""
+    left_out: int = 0
+    """So many of the skipped ones for want of time."""
+    begun: bool = True
+    """Else there was no time for any of it."""
 
     @property
     def good(self) -> bool:
@@ -106,6 +118,8 @@ class Result:
         return tuple(dict.fromkeys(found))
 
     def __str__(self) -> str:
+        if not self.begun:
+            return "left out, no time is left"
         counts = f"{self.passed} passed, {self.failed} failed"
         return f"guest lost after {counts}: {self.lost}" if self.lost else counts
 
@@ -115,6 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tests.vm.suite", description=__doc__)
     parser.add_argument("--host", action="store_true", help="the kernel tests here, no guests")
     parser.add_argument("--all", action="store_true", help="every test on every kernel")
+    parser.add_argument("--minutes", type=float, help="leave out what does not begin by then")
     options = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
@@ -131,7 +146,8 @@ def main(arguments: list[str] | None = None) -> int:
     kept = False
     try:
         jobs = (host_jobs if options.host else guest_jobs)(everything=options.all)
-        results = Suite(jobs, folder).run()
+        limit_s = None if options.minutes is None else 60 * options.minutes
+        results = Suite(jobs, folder, limit_s).run()
         for result in results:
             if not result.good or result.chance:
                 kept = True
@@ -257,13 +273,15 @@ class Running:
 class Suite:
     """Some jobs, each of which runs once, or twice if its guest was lost or little failed in it."""
 
-    def __init__(self, jobs: Sequence[Job], folder: Path) -> None:
+    def __init__(self, jobs: Sequence[Job], folder: Path, limit_s: float | None = None) -> None:
+        """Take the jobs. What does not begin within ``limit_s`` seconds is left out."""
         self._order = [job.name for job in jobs]
         self._waiting = list(jobs)
         self._folder = folder
         self._running: list[Running] = []
         self._results: dict[str, Result] = {}
         self._began = time.monotonic()
+        self._until = None if limit_s is None else self._began + limit_s
         self._last_news = self._began
 
     def run(self) -> list[Result]:
@@ -271,7 +289,7 @@ class Suite:
         with self._ending():
             while self._waiting or self._running:
                 while self._waiting and len(self._running) < AT_ONCE:
-                    self._start(self._waiting.pop(0))
+                    self._next(self._waiting.pop(0))
                 time.sleep(0.1)
                 for running in [r for r in self._running if r.process.poll() is not None]:
                     self._running.remove(running)
@@ -280,11 +298,24 @@ class Suite:
                     self._say("; ".join(running.so_far() for running in self._running))
         return [self._results[name] for name in self._order]
 
+    def _next(self, job: Job) -> None:
+        # A second try is short, and without it there is no verdict.
+        if self._left_s() >= LEAST_LEFT_S or job.name in self._results:
+            self._start(job)
+        else:
+            self._results[job.name] = Result(job, self._folder, 0, 0, 0, 0.0, begun=False)
+            self._say(f"{job.name}: {self._results[job.name]}")
+
+    def _left_s(self) -> float:
+        return math.inf if self._until is None else self._until - time.monotonic()
+
     def _start(self, job: Job) -> None:
         again = "-again" if job.name in self._results else ""
         folder = self._folder / (job.name.replace(" ", "-") + again)
         folder.mkdir()
         environment = {**os.environ, "SKBTRACE_REQUIRE": job.require}
+        if self._until is not None and not again:
+            environment["SKBTRACE_LEFT_S"] = f"{self._left_s():.0f}"
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
                 [word.replace("{out}", str(folder)) for word in (*job.command, *job.tests)],
@@ -360,6 +391,7 @@ def judge(running: Running, seconds: float, *, again: bool) -> Result:
         lost=lost,
         timed_out=status == EXIT_TIMED_OUT,
         again=again,
+        left_out=left_out(report) if report.exists() else 0,
     )
 
 
@@ -391,6 +423,11 @@ def read(report: Path) -> tuple[int, int, int, tuple[str, ...]]:
         else:
             passed += 1
     return passed, len(names), skipped, tuple(names)
+
+
+def left_out(report: Path) -> int:
+    """How many tests of a JUnit report were skipped for want of time."""
+    return sum(each.get("message") == NO_TIME for each in ET.parse(report).iter("skipped"))
 
 
 # --- telling it -----------------------------------------------------------------------------------
@@ -430,6 +467,10 @@ def table(results: Sequence[Result]) -> str:
     chance = [name for result in results for name in result.chance]
     if chance:
         lines.append(f"failed once of two times: {', '.join(chance)}")
+    late = [f"{result.left_out} of {result.job.name}" for result in results if result.left_out]
+    late += [f"all of {result.job.name}" for result in results if not result.begun]
+    if late:
+        lines.append(f"left out, for {NO_TIME}: {', '.join(late)}")
     lost = [result.job.name.removeprefix("kernel ") for result in results if result.lost]
     if lost:
         lines.append(f"lost guests: {', '.join(lost)}")
