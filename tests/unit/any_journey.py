@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tracer.model import (
+    Backlog,
     Branch,
     Capture,
     Change,
@@ -284,6 +285,7 @@ samplings = st.builds(
 _counters = st.dictionaries(names, counts, max_size=4)
 
 
+_classes = st.dictionaries(counts, counts, max_size=3).map(lambda of: tuple(sorted(of.items())))
 _counted = st.builds(
     Counted,
     hits=_counters,
@@ -307,10 +309,11 @@ _counted = st.builds(
             st.none() | st.sampled_from(Segment),
             counts,
             counts,
-            st.dictionaries(counts, counts, max_size=3).map(lambda of: tuple(sorted(of.items()))),
+            _classes,
         ),
         max_size=3,
     ).map(tuple),
+    backlog=st.none() | st.builds(Backlog, counts, counts, _classes),
 )
 
 
