@@ -197,6 +197,18 @@ static __always_inline __u64 device_of(struct live *p, __u64 skb)
 	return is_routed(p, dev) ? dst_dev(skb_refdst(skb)) : dev;
 }
 
+static __always_inline void see_typed_device(struct live *p, const void *dev)
+{
+	p->dev = (__u64)dev;
+	p->ifindex = 0;
+	p->netns = 0;
+	if (dev) {
+		const void *net = load_pointer(dev, OFF_NET_DEVICE_ND_NET);
+		p->ifindex = load_u32(dev, OFF_NET_DEVICE_IFINDEX);
+		p->netns = load_u32(net, OFF_NET_NS_INUM);
+	}
+}
+
 static __always_inline void fill(struct skbtrace_hop *slot, struct live *p, __u64 now, __u32 probe,
 				 __u8 flags, __u32 arg)
 {
@@ -373,6 +385,18 @@ static __always_inline void look(struct live *p, __u64 skb)
 		see_device(p, dev);
 	p->len = skb_len(skb);
 }
+
+static __always_inline void look_typed(struct live *p, const void *skb)
+{
+	const void *dev = load_pointer(skb, OFF_SK_BUFF_DEV);
+	if (is_routed(p, (__u64)dev)) {
+		look(p, (__u64)skb);
+		return;
+	}
+	if ((__u64)dev != p->dev)
+		see_typed_device(p, dev);
+	p->len = load_u32(skb, OFF_SK_BUFF_LEN);
+}
 #endif
 
 /* Append a hop of a packet that is what it was at the last one: nothing is read. */
@@ -401,6 +425,18 @@ static __always_inline void add_hop(struct live *p, __u64 now, __u32 probe, __u3
 #else
 	look(p, skb);
 	add_same_hop(p, now, probe, final, flags, arg);
+#endif
+}
+
+/* The same of a packet that the verifier knows as one. */
+static __always_inline void add_typed_hop(struct live *p, __u64 now, __u32 probe, __u32 final,
+					  const void *skb, __u32 arg)
+{
+#ifdef SKBTRACE_CHANGES
+	add_hop(p, now, probe, final, (__u64)skb, 0, arg);
+#else
+	look_typed(p, skb);
+	add_same_hop(p, now, probe, final, 0, arg);
 #endif
 }
 

@@ -54,6 +54,39 @@ static __always_inline __u16 read_u16(__u64 address)
 	return value;
 }
 
+/*
+ * What a program at a function's entry by fentry is given: its arguments. Those that point to a
+ * struct are pointers for the verifier, too: a member is read by a load, at no call's cost.
+ */
+struct arguments {
+	__u64 arg[0];
+};
+#define TYPED_SKB_ARG1(given) ((const void *)(given)->arg[0])
+#define TYPED_SKB_ARG2(given) ((const void *)(given)->arg[1])
+#define TYPED_SKB_NONE(given) TYPED_SKB_ARG1(given)
+#ifdef SKBTRACE_GET_FUNC_ARG
+/* A pointer to a pointer has no type for the verifier, and is to be had as a number only. */
+static __always_inline __u64 argument(struct arguments *given, __u32 number)
+{
+	long (*get_func_arg)(void *, __u32, __u64 *) = (void *)SKBTRACE_GET_FUNC_ARG;
+	__u64 value = 0;
+	get_func_arg(given, number, &value);
+	return value;
+}
+#define TYPED_SKB_AT_ARG1(given) read_u64(argument(given, 0)) /* has none, either */
+#endif
+
+/* The same of a pointer that the verifier knows: where it leads to is a struct of the kernel. */
+static __always_inline __u32 load_u32(const void *typed, __u64 offset)
+{
+	return *(__u32 *)(typed + offset);
+}
+
+static __always_inline const void *load_pointer(const void *typed, __u64 offset)
+{
+	return *(const void **)(typed + offset);
+}
+
 static __always_inline __u64 skb_dev(__u64 skb)
 {
 	return read_u64(skb + OFF_SK_BUFF_DEV);

@@ -75,6 +75,7 @@ struct hit {
 	__u64 more;
 	__u64 made; /* what was made of the packet, if anything was */
 	__u64 port; /* the bridge port that it is sent to */
+	__u64 busy; /* fentry: 1 while the next program has not taken it */
 };
 
 /* A function that makes skbs and is under way on this CPU. */
@@ -94,12 +95,15 @@ struct judge {
 
 /*
  * What belongs to a CPU. Kprobes do not nest on a CPU (kprobe_running), so this is safe. A
- * tracepoint may fire in an interrupt in the middle of one, so its programs have another.
+ * tracepoint may fire in an interrupt in the middle of one, so its programs have another; so have
+ * those at functions' entries by fentry. These nest in each other, but none in itself: what two of
+ * them write is claimed first (`busy`), or added to in one go.
  */
 struct cpu_state {
 	__u64 number;	/* of journeys begun here */
-	__u64 serve_ns; /* when the last process_backlog call began here */
+	__u64 serve_ns; /* when the last process_backlog call began here; kprobes' only */
 	__u64 beside;	/* packets that ended beside the topology */
+	__u64 missed;	/* hits of fentry in the middle of another one's */
 	__u64 hits[PROBES_MAX];
 	__u64 passed[PASSED_COUNTS];
 	__u64 lost[LOSSES];
@@ -107,12 +111,14 @@ struct cpu_state {
 	struct judge judge;
 	struct hit hit;
 	struct walk walk;
+	__u64 number_of[PROBES_MAX]; /* fentry: see number_of() */
 };
 
 /* Whose struct cpu_state. */
 enum context {
 	KPROBE,
 	TRACEPOINT,
+	FENTRY,
 	CONTEXTS,
 };
 
@@ -281,8 +287,8 @@ static __always_inline void count_step(enum context context, __u32 from, __u32 t
 	if (!step)
 		return;
 	__u32 class = step_class(ns) & (SKBTRACE_STEP_CLASSES - 1);
-	/* A row is written in one context only: see attach_point. */
-	if (context == KPROBE) {
+	/* A row is written by one program only, but for the first ones: see attach_point. */
+	if (context == KPROBE || (context == FENTRY && row >= CONTEXTS)) {
 		step->classes[class]++;
 		step->total_ns += ns;
 	} else {
@@ -758,6 +764,16 @@ static __always_inline struct live *still(struct live *p)
 	return 0;
 }
 
+/* A packet that is followed has come to its next hop. */
+static __always_inline void append(enum context context, struct live *p, __u64 now, __u32 probe,
+				   __u32 final, __u64 skb, __u32 arg, __u64 port)
+{
+	step_to(context, p, now, probe);
+	add_hop(p, now, probe, final, skb, 0, arg);
+	come_within(p);
+	p->port = port;
+}
+
 /* The program that all share: append the hop that was handed on. */
 int skbtrace_pass(struct pt_regs *ctx)
 {
@@ -776,10 +792,7 @@ int skbtrace_pass(struct pt_regs *ctx)
 		return 0;
 	if (!make_room(p, hit->now, SLOTS_HOP))
 		return 0;
-	step_to(KPROBE, p, hit->now, hit->probe);
-	add_hop(p, hit->now, hit->probe, hit->final, skb, 0, hit->arg);
-	come_within(p);
-	p->port = hit->port;
+	append(KPROBE, p, hit->now, hit->probe, hit->final, skb, hit->arg, hit->port);
 	if (hit->kind)
 		note(p, hit->kind, hit->word, hit->half, hit->value, hit->more);
 	if (hit->made)
@@ -850,15 +863,16 @@ static __always_inline void reach_skb(struct pt_regs *ctx, struct cpu_state *cpu
  * count how many packets wait there, as if that were a step of its own. `napi` lies beside the queue
  * in struct softnet_data.
  */
-static __always_inline void serve_queue(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe)
+static __always_inline void serve_queue(enum context context, struct cpu_state *kprobes,
+					__u32 probe, __u64 napi)
 {
-	cpu->serve_ns = bpf_ktime_get_ns();
+	kprobes->serve_ns = bpf_ktime_get_ns();
 	if (is_tracing())
-		count_step(KPROBE, probe, probe,
-			   read_u32(SKBTRACE_REG1(ctx) - OFF_SOFTNET_DATA_BACKLOG +
+		count_step(context, probe, probe,
+			   read_u32(napi - OFF_SOFTNET_DATA_BACKLOG +
 				    OFF_SOFTNET_DATA_INPUT_PKT_QUEUE + OFF_SK_BUFF_HEAD_QLEN));
 }
-#define serve(ctx, cpu, probe, final, skb) serve_queue(ctx, cpu, probe)
+#define serve(ctx, cpu, probe, final, skb) serve_queue(KPROBE, cpu, probe, SKBTRACE_REG1(ctx))
 
 /*
  * Only process_backlog takes a packet from an input queue, so the first receive after the
@@ -1366,8 +1380,7 @@ static __always_inline void driver_skb(struct bpf_raw_tracepoint_args *ctx, stru
 	__u64 now = bpf_ktime_get_ns();
 	if (!make_room(p, now, SLOTS_HOP))
 		return;
-	step_to(TRACEPOINT, p, now, probe);
-	add_hop(p, now, probe, final, skb, 0, 0);
+	append(TRACEPOINT, p, now, probe, final, skb, 0, 0);
 }
 #define driver(ctx, cpu, probe, final, skb) driver_skb(ctx, cpu, probe, final)
 int skbtrace_raw_begin(struct bpf_raw_tracepoint_args *ctx)
@@ -1471,6 +1484,111 @@ static __always_inline void end_skb(enum context context, __u32 probe, __u64 skb
 }
 #define end(ctx, cpu, probe, final, skb) end_skb(KPROBE, probe, skb)
 
+/*
+ * The same for a function whose arguments the kernel tells, by fentry: the call costs a third of a
+ * kprobe's. A hop of a packet that is followed is appended here, for no other program can be called
+ * on but those that were loaded for this function (commit 28ead3eaabc1): there is just `begin`.
+ */
+#ifdef SKBTRACE_FENTRY
+int skbtrace_begin_fentry(struct arguments *given)
+{
+	begin_journey(FENTRY);
+	struct cpu_state *cpu = state_of(FENTRY);
+	if (cpu)
+		cpu->hit.busy = 0;
+	return 0;
+}
+
+/*
+ * The address as a number, with which one may calculate: what is read from memory is one. Nobody
+ * else writes there, for on a CPU no such program is called in the middle of itself.
+ */
+static __always_inline __u64 number_of(struct cpu_state *cpu, __u32 probe, const void *typed)
+{
+	__u64 *at = &cpu->number_of[probe];
+	*(const void *volatile *)at = typed;
+	return *(volatile __u64 *)at;
+}
+
+static __always_inline void start_typed(struct arguments *given, struct cpu_state *cpu, __u32 probe,
+					__u32 final, const void *typed, __u32 arg, __u64 port)
+{
+	__u64 skb = number_of(cpu, probe, typed);
+	__u32 slot = 0;
+	enum how how = look_up(skb, &slot);
+	if (is_refused(how))
+		return;
+	struct live *p = how == FOLLOWED ? live.lookup(&slot) : 0;
+	p = still(p);
+	if (p) {
+		__u64 now = bpf_ktime_get_ns();
+		if (!make_room(p, now, SLOTS_HOP))
+			return;
+		step_to(FENTRY, p, now, probe);
+		add_typed_hop(p, now, probe, final, typed, arg);
+		come_within(p);
+		p->port = port;
+		return;
+	}
+	if (cpu->hit.busy) {
+		__sync_fetch_and_add(&cpu->missed, 1);
+		return;
+	}
+	cpu->hit.busy = 1;
+	struct hit *hit = hand(cpu, probe, final, skb, slot);
+	hit->arg = arg;
+	hit->port = port;
+	programs.call(given, BEGIN);
+	cpu->hit.busy = 0;
+}
+#define start_fentry(given, cpu, probe, final, typed)                                              \
+	start_typed(given, cpu, probe, final, typed, 0, 0)
+#define enqueue_fentry(given, cpu, probe, final, typed)                                            \
+	start_typed(given, cpu, probe, final, typed, (given)->arg[1], 0)
+#define egress_fentry(given, cpu, probe, final, typed)                                             \
+	start_typed(given, cpu, probe, final, typed, 0, (given)->arg[0])
+
+static __always_inline void forward_typed(struct cpu_state *cpu, __u32 probe, __u32 final,
+					  const void *typed)
+{
+	struct live *p = find(number_of(cpu, probe, typed));
+	if (!p)
+		return;
+	__u64 now = bpf_ktime_get_ns();
+	if (!make_room(p, now, SLOTS_HOP))
+		return;
+	step_to(FENTRY, p, now, probe);
+	if (p->last == SKBTRACE_XMIT)
+		add_same_hop(p, now, probe, final, 0, 0);
+	else
+		add_typed_hop(p, now, probe, final, typed, 0);
+	come_within(p);
+	p->port = 0;
+}
+#define forward_fentry(given, cpu, probe, final, typed) forward_typed(cpu, probe, final, typed)
+
+static __always_inline void reach_number(__u32 probe, __u32 final, __u64 skb)
+{
+	struct live *p = find(skb);
+	if (!p)
+		return;
+	__u64 now = bpf_ktime_get_ns();
+	if (make_room(p, now, SLOTS_HOP))
+		append(FENTRY, p, now, probe, final, skb, 0, 0);
+}
+#define reach_fentry(given, cpu, probe, final, skb) reach_number(probe, final, skb)
+
+static __always_inline void serve_typed(struct cpu_state *cpu, __u32 probe, const void *napi)
+{
+	struct cpu_state *kprobes = state_of(KPROBE);
+	if (kprobes)
+		serve_queue(FENTRY, kprobes, probe, number_of(cpu, probe, napi));
+}
+#define serve_fentry(given, cpu, probe, final, typed) serve_typed(cpu, probe, typed)
+#define end_fentry(given, cpu, probe, final, typed)                                                \
+	end_skb(FENTRY, probe, number_of(cpu, probe, typed))
+#endif
+
 /* The consume_skb tracepoint: of a packet that a driver was given last, this is its free. */
 static __always_inline void sent_skb(struct bpf_raw_tracepoint_args *ctx, __u32 probe)
 {
@@ -1498,6 +1616,16 @@ static __always_inline void sent_skb(struct bpf_raw_tracepoint_args *ctx, __u32 
 		return 0;                                                                          \
 	}
 #define kretprobe_point kprobe_point
+#define fentry_point(n, handler, skb, final)                                                       \
+	int skbtrace_##n(struct arguments *given)                                                  \
+	{                                                                                          \
+		struct cpu_state *cpu = state_of(FENTRY);                                          \
+		if (!cpu)                                                                          \
+			return 0;                                                                  \
+		cpu->hits[n]++;                                                                    \
+		handler##_fentry(given, cpu, n, final, TYPED_##skb(given));                        \
+		return 0;                                                                          \
+	}
 #define raw_tracepoint_point(n, handler, skb, final)                                               \
 	int skbtrace_##n(struct bpf_raw_tracepoint_args *ctx)                                      \
 	{                                                                                          \

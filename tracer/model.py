@@ -357,6 +357,8 @@ class ProbePlace(NamedTuple):
     symbol: str | None
     """The symbol it is attached to (suffix and alternative included), or None."""
     why_missing: str | None = None
+    fentry: bool = False
+    """Whether it is called by fentry, else by a kprobe or a tracepoint."""
 
 
 class Port(NamedTuple):

@@ -34,6 +34,7 @@ class Attach(StrEnum):
     """How the kernel calls us."""
 
     KPROBE = "kprobe"
+    """At a function's entry: everywhere. See ``Probe.fentry``."""
     KRETPROBE = "kretprobe"
     RAW_TRACEPOINT = "raw_tracepoint"
 
@@ -138,6 +139,15 @@ class Probe:
     """The module it is in. Where that is not loaded, no packet passes it and nothing is missing."""
     since: str | None = None
     """The kernel that brought it. Older ones do its work elsewhere, and nothing is missing."""
+
+    @property
+    def fentry(self) -> bool:
+        """Whether it may be called by fentry instead, which costs less, where the kernel can.
+
+        Those in every packet's way: ``bpf/skbtrace.bpf.c`` has another handler for these. Not for
+        RECEIVE: GCC has made a clone of that function on every kernel since 6.1 that we know.
+        """
+        return self.handler is Handler.END or (self.mission and self.handler is not Handler.RECEIVE)
 
     @property
     def always(self) -> bool:

@@ -13,7 +13,7 @@ def doctor() -> int:
     """Check what tracing needs: root, bcc, kprobes, BTF, lockdown, the probes' functions.
 
     With everything there, the kernel program is compiled for this kernel and every probe is
-    attached and removed again.
+    attached and removed again: by a kprobe or, where it says so, by fentry, which costs less.
     """
     from tracer.kernel.host import checks
 
@@ -38,7 +38,8 @@ def doctor() -> int:
     for place in places:
         there = place.symbol is not None
         good &= there
-        _line(there, place.function, place.symbol or place.why_missing or "missing", None)
+        how = ", by fentry" if place.fentry else ""
+        _line(there, place.function, f"{place.symbol or place.why_missing or 'missing'}{how}", None)
     return 0 if good else PREREQUISITE
 
 

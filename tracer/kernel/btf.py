@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tracer.errors import PrerequisiteError
 
@@ -18,7 +18,7 @@ VMLINUX = Path("/sys/kernel/btf/vmlinux")
 MODULES = VMLINUX.parent
 
 # include/uapi/linux/btf.h
-_PTR, _STRUCT, _UNION, _ENUM, _TYPEDEF, _FUNC_PROTO = 2, 4, 5, 6, 8, 13
+_PTR, _STRUCT, _UNION, _ENUM, _TYPEDEF, _FUNC, _FUNC_PROTO = 2, 4, 5, 6, 8, 12, 13
 _MODIFIERS = (8, 9, 10, 11, 18)  # typedef, volatile, const, restrict, type tag
 
 
@@ -38,6 +38,19 @@ class Bits(NamedTuple):
     mask: int
 
 
+def load_libbpf() -> Any:
+    """Return libbpf. PrerequisiteError if it is not there."""
+    try:
+        lib = ctypes.CDLL("libbpf.so.1")
+    except OSError as error:
+        raise PrerequisiteError(
+            "libbpf.so.1 is not installed; bcc needs it too",
+            hint="sudo apt-get install python3-bpfcc",
+        ) from error
+    lib.libbpf_set_print(None)
+    return lib
+
+
 class Btf:
     """Types of the running kernel. PrerequisiteError if there are none."""
 
@@ -47,14 +60,7 @@ class Btf:
                 f"this kernel has no type information ({path} is missing: CONFIG_DEBUG_INFO_BTF)",
                 hint="make demo   # runs the same job in a guest whose kernel has it",
             )
-        try:
-            self._lib = ctypes.CDLL("libbpf.so.1")
-        except OSError as error:
-            raise PrerequisiteError(
-                "libbpf.so.1 is not installed; bcc needs it too",
-                hint="sudo apt-get install python3-bpfcc",
-            ) from error
-        self._lib.libbpf_set_print(None)
+        self._lib = load_libbpf()
         for name, result in (
             ("btf__parse_raw", ctypes.c_void_p),
             ("btf__parse_raw_split", ctypes.c_void_p),
@@ -65,28 +71,30 @@ class Btf:
         self._btf = self._lib.btf__parse_raw(str(path).encode())
         if not self._btf:
             raise PrerequisiteError(f"libbpf cannot read {path}")
-        self._modules: list[Btf] = []
+        self._modules: dict[str, Btf] = {}
 
     def module(self, name: str) -> Btf | None:
         """The types of a module, and the kernel's.
 
         None if it is not loaded or has none (before 5.11, commit 36e68442d1af).
         """
+        if name in self._modules:
+            return self._modules[name]
         path = MODULES / name
         if not path.exists():
             return None
         module = Btf.__new__(Btf)
         module._lib = self._lib
-        module._modules = []
+        module._modules = {}
         module._btf = self._lib.btf__parse_raw_split(str(path).encode(), ctypes.c_void_p(self._btf))
         if not module._btf:
             return None
-        self._modules.append(module)
+        self._modules[name] = module
         return module
 
     def close(self) -> None:
         """Give the memory back (some 10 MB)."""
-        for module in self._modules:
+        for module in self._modules.values():
             module.close()
         if self._btf:
             self._lib.btf__free(ctypes.c_void_p(self._btf))
@@ -102,11 +110,15 @@ class Btf:
         kind, vlen = word >> 24 & 0x1F, word & 0xFFFF
         return _Type(address, self._name(name_off), kind, vlen, bool(word >> 31), size_or_type)
 
-    def _find(self, name: str, kind: int) -> _Type | None:
-        found = self._lib.btf__find_by_name_kind(
+    def _number(self, name: str, kind: int) -> int | None:
+        found: int = self._lib.btf__find_by_name_kind(
             ctypes.c_void_p(self._btf), name.encode(), ctypes.c_uint32(kind)
         )
-        return self._type(found) if found > 0 else None
+        return found if found > 0 else None
+
+    def _find(self, name: str, kind: int) -> _Type | None:
+        found = self._number(name, kind)
+        return None if found is None else self._type(found)
 
     def _plain(self, type_id: int) -> _Type:
         """The type behind typedefs and qualifiers."""
@@ -139,6 +151,10 @@ class Btf:
         """Byte offset of a member, or None if this kernel has no such member."""
         found = self._member(struct, member)
         return None if found is None else found[0] // 8
+
+    def function(self, name: str) -> int | None:
+        """The number of a function's type, or None if this kernel has no such function."""
+        return self._number(name, _FUNC)
 
     def size(self, struct: str) -> int | None:
         """Bytes of a struct, or None if this kernel has no such struct."""

@@ -90,8 +90,12 @@ def definitions(
     *,
     cpus: int,
     scoped: bool,
+    fentry: Collection[int] = (),
 ) -> list[str]:
-    """Return compiler flags. PrerequisiteError if this kernel's types are not of those we know."""
+    """Return compiler flags; ``fentry``: positions in PROBES of what is attached so.
+
+    PrerequisiteError if this kernel's types are not of those we know.
+    """
     values: dict[str, int | str] = {
         "SKBTRACE_CPUS": cpus,
         "SKBTRACE_LIVE": LIVE_MAX,
@@ -100,8 +104,10 @@ def definitions(
         "SKBTRACE_KFREE_ARGS": btf.tracepoint_args("kfree_skb") or 2,
         "OFF_NET_NS_INUM": _offset(btf, "net", "ns") + _offset(btf, "ns_common", "inum"),
     }
-    if scoped:
-        values["SKBTRACE_SCOPED"] = 1
+    values |= {"SKBTRACE_SCOPED": 1} if scoped else {}
+    values |= {"SKBTRACE_FENTRY": 1} if fentry else {}
+    get_func_arg = helper(btf, "get_func_arg")
+    values |= {} if get_func_arg is None else {"SKBTRACE_GET_FUNC_ARG": get_func_arg}
     for struct, member in (
         *((struct, member) for struct, members in _NEEDED.items() for member in members),
         *_NEEDED_MORE,
@@ -131,7 +137,8 @@ def definitions(
     if Layer.NETFILTER in asked.layers:
         values |= _netfilter(btf)
     rows = " ".join(
-        f"X({i},{PROBES[i].attach},{PROBES[i].handler},{PROBES[i].skb},{int(PROBES[i].final)})"
+        f"X({i},{'fentry' if i in fentry else PROBES[i].attach},"
+        f"{PROBES[i].handler},{PROBES[i].skb},{int(PROBES[i].final)})"
         for i in chosen(asked.layers)
     )
     ops = "||".join(f"(o)=={addresses[name]:#x}ULL" for name in _OPS if name in addresses)
@@ -140,6 +147,12 @@ def definitions(
         f"-DSKBTRACE_PROBED_OPS(o)=({ops or 0})",
         f"-DSKBTRACE_PROBES(X)={rows}",
     ]
+
+
+def helper(btf: Btf, name: str) -> int | None:
+    """Return the number by which programs call one of the kernel's functions, if it has it."""
+    functions = btf.enum("bpf_func_id").items()
+    return next((number for number, found in functions if found == f"BPF_FUNC_{name}"), None)
 
 
 def _name(struct: str, member: str) -> str:

@@ -10,15 +10,18 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import get_errno
+from pathlib import Path
 from typing import Any
 
 from tracer.errors import SkbtraceError
 from tracer.kernel.bcc import load_bcc, stderr_kept
 from tracer.kernel.compiled import Compiled, MapKind
+from tracer.kernel.fentry import Entry, Fentry
 
 _LICENSE = b"GPL"
 """The calls that read the kernel's memory are for GPL programs only."""
@@ -29,6 +32,8 @@ _RAW_TRACEPOINT = 17  # bcc 0.26 has no name for it
 _PER_CPU = {5, 6, 10}
 """enum bpf_map_type: PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH."""
 _DETACH_AT_ONCE = 16
+_RECURSION = re.compile(r"^recursion_misses:\t(\d+)$", re.MULTILINE)
+"""Since 5.12 (commit 9ed9e9ba2337)."""
 
 
 class Map:
@@ -87,6 +92,9 @@ class Program:
         self._functions = compiled.functions
         self._loaded: dict[str, int] = {}
         self._attached: dict[str, list[int]] = {}  # function → events
+        self._fentry: Fentry | None = None
+        self._handing_on: list[Map] = []
+        self._cpus = cpus
         self._ring: Any = None
         self._on_record: Any = None
         self.maps: dict[str, Map] = {}
@@ -126,6 +134,40 @@ class Program:
         self._attach(
             function, lambda: self._lib.bpf_attach_raw_tracepoint(program, tracepoint.encode())
         )
+
+    def attach_entry(self, function: str, entry: Entry, calls: str, called: Sequence[str]) -> None:
+        """Have it called at the entry of a function, by fentry. Raises SkbtraceError.
+
+        It calls on to ``called`` by the map ``calls``. Only programs that were loaded for the same
+        function can be called on to (commit 28ead3eaabc1): it has that map to itself.
+        """
+        self._fentry = self._fentry or Fentry()
+        descriptors = {name: found.descriptor for name, found in self.maps.items()}
+        if any(name == calls for _, name in self._functions[function].maps):
+            own = Map(self._lib, calls, self.maps[calls].kind, self._cpus)
+            self._handing_on.append(own)
+            descriptors[calls] = own.descriptor
+            for number, name in enumerate(called):
+                loaded = self._load_entry(name, f"{name} {function}", entry, descriptors)
+                own.set(number.to_bytes(4, sys.byteorder), loaded.to_bytes(4, sys.byteorder))
+        program = self._load_entry(function, function, entry, descriptors)
+        self._attached.setdefault(function, []).append(self._fentry.attach(program))
+
+    def _load_entry(
+        self, function: str, name: str, entry: Entry, descriptors: Mapping[str, int]
+    ) -> int:
+        assert self._fentry is not None
+        code = self._functions[function].linked(descriptors)
+        self._loaded[name] = self._fentry.load(function, code, entry)
+        return self._loaded[name]
+
+    def missed(self, functions: Iterable[str]) -> int:
+        """How often these were not called, for they were hit in the middle of themselves on a CPU.
+
+        That is so of fentry: of what is attached by a kprobe ``misses`` tells.
+        """
+        told = (Path(f"/proc/self/fdinfo/{self._loaded[name]}").read_text() for name in functions)
+        return sum(int(count[1]) for text in told if (count := _RECURSION.search(text)))
 
     def _attach(self, function: str, attach: Callable[[], int]) -> None:
         with stderr_kept() as said:
@@ -184,5 +226,10 @@ class Program:
             self._ring = None
         while self._loaded:
             os.close(self._loaded.popitem()[1])
-        while self.maps:
-            self.maps.popitem()[1].close()
+        for each in (*self._handing_on, *self.maps.values()):
+            each.close()
+        self._handing_on.clear()
+        self.maps.clear()
+        if self._fentry:
+            self._fentry.close()
+            self._fentry = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from collections.abc import Mapping
 from contextlib import suppress
 
 from tracer.asked import Asked
@@ -15,12 +16,13 @@ from tracer.errors import PrerequisiteError, SkbtraceError
 from tracer.kernel.bcc import load_bcc
 from tracer.kernel.btf import Btf
 from tracer.kernel.compiler import compile_program
-from tracer.kernel.definitions import MODULES, SYMBOLS, definitions
+from tracer.kernel.definitions import MODULES, SYMBOLS, definitions, helper
+from tracer.kernel.fentry import Entry, FentryError, entry_of
 from tracer.kernel.misses import TABLE, Misses
 from tracer.kernel.program import Map, Program
 from tracer.kernel.symbols import Symbols, plain
 from tracer.model import Layer, ProbePlace, Scope
-from tracer.probes import FREES, PROBES, Attach, Handler, Probe, chosen
+from tracer.probes import FREES, PROBES, Attach, Handler, Probe, Skb, chosen
 from tracer.text import printable
 from tracer.wire import (
     END,
@@ -48,19 +50,22 @@ _SEEN_BYTES = 88
 _ROW = struct.Struct("=8Q32x")
 _WAYS, _HOW, _FOLLOWED = 8, 7, 1
 _NFT_BYTES = 56
-# struct cpu_state in bpf/skbtrace.bpf.c: what ended beside the topology, what was passed over, the
-# loss counters, and what makes skbs just now.
+# struct cpu_state in bpf/skbtrace.bpf.c: what ended beside the topology, the hits missed, what was
+# passed over, the loss counters, and what makes skbs just now.
 _MAKERS = sum(probe.handler is Handler.CLONE for probe in PROBES)
 _PROBES_MAX = 128  # PROBES_MAX there
-_CPU_STATE = struct.Struct(f"=16xQ{8 * _PROBES_MAX}x8x{len(PASSED)}Q{len(LOSSES)}Q{2 * _MAKERS}Q")
-_HITS = struct.Struct(f"=24x{_PROBES_MAX}Q")
-_LOSSES_AT = 1 + len(PASSED)
+_CPU_STATE = struct.Struct(f"=16x2Q{8 * _PROBES_MAX}x8x{len(PASSED)}Q{len(LOSSES)}Q{2 * _MAKERS}Q")
+_HITS = struct.Struct(f"=32x{_PROBES_MAX}Q")
+_PASSED_AT = 2
+_LOSSES_AT = _PASSED_AT + len(PASSED)
 _U32 = struct.Struct("=I")
 _U64 = struct.Struct("=Q")
 _FIRST = _U32.pack(0)
-_CONTEXTS = 2  # enum context there
+_CONTEXTS = 3  # enum context there
 # enum program there, in its order.
 _PROGRAMS = ("begin", "pass", "branch", "pass_branch")
+# Those that what is attached by fentry calls.
+_FENTRY_PROGRAMS = ("skbtrace_begin_fentry",)
 # struct table_key and struct table there.
 _TABLE_KEY = struct.Struct("=QQ")
 _TABLE = struct.Struct("=32s32sII")
@@ -77,11 +82,14 @@ _REASONS = ("qdisc_drop_reason", "skb_drop_reason")
 class KernelSource:
     """Probes on this kernel. Start once, read often, stop once.
 
-    ``scope``: where journeys may begin (see ``model.Scope``), or None for everywhere. Reading and
-    stopping are for one thread.
+    ``scope``: where journeys may begin (see ``model.Scope``), or None for everywhere. ``fentry``:
+    whether it may be used where this kernel has it; kprobes, which work everywhere, are what it is
+    held against. Reading and stopping are for one thread.
     """
 
-    def __init__(self, scope: Scope | None = None, asked: Asked | None = None) -> None:
+    def __init__(
+        self, scope: Scope | None = None, asked: Asked | None = None, *, fentry: bool = True
+    ) -> None:
         self._scope = scope
         self._asked = asked = asked or Asked()
         self._scoped: dict[tuple[int, int], bool] = {}
@@ -92,6 +100,8 @@ class KernelSource:
         self._misses: Misses | None = None
         self._missed: int | None = None
         self._probed: frozenset[str] = frozenset()
+        self._may_fentry = fentry
+        self._entries: dict[int, Entry] = {}  # position in PROBES → its function, by fentry
         self._batch: list[bytes] = []
         self._loaded: dict[str, tuple[str, int]] = {}  # function → its module, which load of it
         self._known: dict[int, tuple[str, int] | None] = {}
@@ -107,16 +117,15 @@ class KernelSource:
         """
         btf = Btf()
         try:
-            cpus = len(load_bcc().table.get_possible_cpus())
             symbols = Symbols()
             addresses = symbols.addresses((*SYMBOLS, TABLE))
-            defined = definitions(
-                btf,
-                addresses,
-                self._asked,
-                cpus=cpus,
-                scoped=self._scope is not None,
-            )
+            try:
+                self._entries = self._entries_of(btf, symbols) if self._may_fentry else {}
+                places = self._load(btf, symbols, addresses)
+            except FentryError:
+                self.close()
+                self._entries = {}
+                places = self._load(btf, symbols, addresses)
             self._reasons = {
                 number: name.removeprefix("SKB_DROP_REASON_")
                 for enum in _REASONS
@@ -127,9 +136,6 @@ class KernelSource:
         finally:
             btf.close()
         self._shows = bool(addresses)
-        self._program = Program(compile_program(defined), cpus)
-        self._load_shared()
-        places = self._attach_all(symbols)
         there = {place.function for place in places if place.symbol}
         self._loaded = {
             probe.function: (probe.module, load)
@@ -148,7 +154,7 @@ class KernelSource:
                 f"this kernel lets no probe be attached ({places[0].why_missing})",
                 hint="make demo   # runs the same job in a guest whose kernel can",
             )
-        self._program.open_ring("records", self._keep)
+        self._running.open_ring("records", self._keep)
         self.rescope(self._scope or {})
         self.sample(self._asked.limits.one_in)
         rest = END.pack(0, 0, 0, 0, END_OTHER, 0, 0)
@@ -157,6 +163,36 @@ class KernelSource:
         self._hits_before = self._count_hits()
         self._begin(True)
         return places
+
+    def _entries_of(self, btf: Btf, symbols: Symbols) -> dict[int, Entry]:
+        found = {}
+        by_number = helper(btf, "get_func_arg") is not None  # since 5.17 (commit f92c1e183604)
+        for number in self._positions:
+            probe = PROBES[number]
+            # What has another symbol is not what the types tell of.
+            if (
+                probe.fentry
+                and probe.function in symbols.variants(probe.function)
+                and (by_number or probe.skb is not Skb.AT_ARG1)
+            ):
+                found[number] = entry_of(btf, probe.function, probe.module)
+        return {number: entry for number, entry in found.items() if entry is not None}
+
+    def _load(
+        self, btf: Btf, symbols: Symbols, addresses: Mapping[str, int]
+    ) -> tuple[ProbePlace, ...]:
+        cpus = len(load_bcc().table.get_possible_cpus())
+        defined = definitions(
+            btf,
+            addresses,
+            self._asked,
+            cpus=cpus,
+            scoped=self._scope is not None,
+            fentry=self._entries,
+        )
+        self._program = Program(compile_program(defined), cpus)
+        self._load_shared()
+        return self._attach_all(symbols)
 
     def rescope(self, scope: Scope) -> None:
         """Let journeys begin at these devices and at no others from now on.
@@ -190,7 +226,9 @@ class KernelSource:
         A packet counts from its first sight on; one that a device beside the topology received,
         when it comes to the topology.
         """
-        states = [_CPU_STATE.unpack_from(state)[1:_LOSSES_AT] for state in self._cpu_states()]
+        states = [
+            _CPU_STATE.unpack_from(state)[_PASSED_AT:_LOSSES_AT] for state in self._cpu_states()
+        ]
         return {name: sum(counts) for name, *counts in zip(PASSED, *states, strict=True)}
 
     def ring_fill(self) -> float:
@@ -295,7 +333,17 @@ class KernelSource:
         return totals if missed is None else totals | {"probe_missed": missed}
 
     def _count_missed(self) -> int | None:
-        return None if self._misses is None else self._misses.of(self._probed)
+        by_kprobe = None if self._misses is None else self._misses.of(self._probed)
+        if by_kprobe is None:
+            return None
+        names = [
+            f"skbtrace_{number}"
+            for number in self._entries
+            if PROBES[number].function in self._probed
+        ]
+        begun = sum(_CPU_STATE.unpack_from(state)[1] for state in self._cpu_states())
+        by_fentry: int = begun + self._running.missed(names)
+        return by_kprobe + by_fentry
 
     def reason(self, number: int) -> str:
         """The running kernel's name for a drop reason."""
@@ -360,6 +408,9 @@ class KernelSource:
             unloaded = probe.module is not None and not (MODULES / probe.module).exists()
             if not there and (unloaded or probe.since is not None):
                 return None
+        if number in self._entries:
+            self._running.attach_entry(name, self._entries[number], "programs", _FENTRY_PROGRAMS)
+            return ProbePlace(probe.function, probe.function, fentry=True)
         for symbol in there:
             try:
                 if probe.attach is Attach.RAW_TRACEPOINT:

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""fentry: a program called at a function's entry without the detour by a kprobe.
+
+The kernel patches a call into the function's first bytes and gives the program its arguments, with
+their types (Documentation/bpf/prog_lsm.rst tells of the same trampolines). The type information
+must have the function under the very name that its symbol has: what the compiler has cloned is not
+to be had, nor what is in a module before 5.11 (commit 36e68442d1af). While such a program is
+attached to a module's function, the module cannot be unloaded. By libbpf's calls; this module knows
+nothing of packets.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from tracer.errors import SkbtraceError
+from tracer.kernel.btf import Btf, load_libbpf
+
+# enum bpf_prog_type and enum bpf_attach_type
+_TRACING, _FENTRY = 26, 24
+_NAME_BYTES = 64
+
+
+class FentryError(SkbtraceError):
+    """The kernel does not let a program be attached so."""
+
+
+class Entry(NamedTuple):
+    """A function, as the kernel's types know it."""
+
+    type_id: int
+    module: str | None
+    """Whose types these are; None: the kernel's own."""
+
+
+class _LoadOptions(ctypes.Structure):
+    """struct bpf_prog_load_opts, as far as libbpf 1.0 has it."""
+
+    _fields_ = [
+        ("sz", ctypes.c_size_t),
+        ("attempts", ctypes.c_int),
+        *((name, ctypes.c_uint32) for name in ("expected_attach_type", "prog_btf_fd")),
+        *((name, ctypes.c_uint32) for name in ("prog_flags", "prog_ifindex", "kern_version")),
+        *((name, ctypes.c_uint32) for name in ("attach_btf_id", "attach_prog_fd")),
+        ("attach_btf_obj_fd", ctypes.c_uint32),
+        ("fd_array", ctypes.c_void_p),
+        ("func_info", ctypes.c_void_p),
+        *((name, ctypes.c_uint32) for name in ("func_info_cnt", "func_info_rec_size")),
+        ("line_info", ctypes.c_void_p),
+        *((name, ctypes.c_uint32) for name in ("line_info_cnt", "line_info_rec_size")),
+        *((name, ctypes.c_uint32) for name in ("log_level", "log_size")),
+        ("log_buf", ctypes.c_char_p),
+    ]
+
+
+class _BtfInfo(ctypes.Structure):
+    """struct bpf_btf_info of linux/bpf.h."""
+
+    _fields_ = [
+        ("btf", ctypes.c_uint64),
+        *((name, ctypes.c_uint32) for name in ("btf_size", "id")),
+        ("name", ctypes.c_uint64),
+        *((name, ctypes.c_uint32) for name in ("name_len", "kernel_btf")),
+    ]
+
+
+def entry_of(btf: Btf, function: str, module: str | None) -> Entry | None:
+    """Return what the kernel's types call it, or None if they do not know it."""
+    found = btf.function(function)
+    if found is not None:
+        return Entry(found, None)
+    types = None if module is None else btf.module(module)
+    found = None if types is None else types.function(function)
+    return None if found is None else Entry(found, module)
+
+
+class Fentry:
+    """Loads programs for functions' entries, and attaches them. FentryError if it cannot."""
+
+    def __init__(self) -> None:
+        self._lib: Any = load_libbpf()
+        self._types: dict[str, int] = {}
+
+    def load(self, name: str, code: bytes, entry: Entry) -> int:
+        """Have the kernel verify a program for that function; its descriptor."""
+        options = _LoadOptions(
+            sz=ctypes.sizeof(_LoadOptions),
+            expected_attach_type=_FENTRY,
+            attach_btf_id=entry.type_id,
+            attach_btf_obj_fd=0 if entry.module is None else self._types_of(entry.module),
+        )
+        loaded: int = self._lib.bpf_prog_load(
+            _TRACING, name.encode(), b"GPL", code, ctypes.c_size_t(len(code) // 8), _at(options)
+        )
+        if loaded < 0:
+            raise FentryError(f"the kernel refuses {name} as fentry: {os.strerror(-loaded)}")
+        return loaded
+
+    def attach(self, program: int) -> int:
+        """Have it called from now on; the descriptor whose closing ends that."""
+        attached: int = self._lib.bpf_raw_tracepoint_open(None, program)
+        if attached < 0:
+            raise FentryError(f"the kernel attaches no fentry: {os.strerror(-attached)}")
+        return attached
+
+    def close(self) -> None:
+        """Give everything back that is not a program's."""
+        while self._types:
+            os.close(self._types.popitem()[1])
+
+    def _types_of(self, module: str) -> int:
+        """The descriptor of a module's types."""
+        if module not in self._types:
+            for descriptor, name in self._all_types():
+                if name == module:
+                    self._types[module] = descriptor
+                    break
+                os.close(descriptor)
+            else:
+                raise FentryError(f"the kernel has no types of the module {module}")
+        return self._types[module]
+
+    def _all_types(self) -> Iterator[tuple[int, str]]:
+        number = ctypes.c_uint32(0)
+        while not self._lib.bpf_btf_get_next_id(number, ctypes.byref(number)):
+            descriptor = self._lib.bpf_btf_get_fd_by_id(number)
+            if descriptor < 0:  # it has just gone
+                continue
+            name = ctypes.create_string_buffer(_NAME_BYTES)
+            info = _BtfInfo(name=ctypes.addressof(name), name_len=_NAME_BYTES)
+            size = ctypes.c_uint32(ctypes.sizeof(info))
+            self._lib.bpf_obj_get_info_by_fd(descriptor, _at(info), ctypes.byref(size))
+            yield descriptor, name.value.decode()
+
+
+def _at(structure: ctypes.Structure) -> Any:
+    return ctypes.byref(structure)
