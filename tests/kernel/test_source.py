@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ from tests.kernel.packets import inside
 from tracer import probes
 from tracer.asked import Asked
 from tracer.correlate import Correlator, Names
-from tracer.kernel import compiled, definitions, source
+from tracer.kernel import compiled, compiler, definitions, source
 from tracer.kernel.source import KernelSource
 from tracer.model import Device, Journey, Layer, Netns, Outcome
 from tracer.probes import PROBES, Attach, Probe
@@ -129,6 +131,26 @@ def test_a_program_that_was_compiled_before_does_the_same(
     (kept,) = compiled.FOLDER.iterdir()
     assert before == {kept: kept.stat().st_mtime_ns}
     assert paths[0] == paths[1]
+
+
+@pytest.mark.skipif(compiler.ELSEWHERE not in os.environ, reason="nobody compiles for this host")
+def test_what_the_host_of_a_guest_compiles_is_what_the_guest_compiles(
+    start: Callable[[], Capture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of which the other tests need not be afraid then: in a guest it takes a minute each time."""
+    asked: list[list[str]] = []
+    made = compiler._compiled
+
+    def compile_for(flags: list[str]) -> compiled.Compiled:
+        asked.append(flags)
+        return made(flags)
+
+    monkeypatch.setattr(compiler, "_compiled", compile_for)
+    monkeypatch.setattr(definitions, "RING_PAGES", 8)  # nothing like it is kept
+    start()
+    (flags,) = asked
+    by_the_host = compiler.child(flags, shlex.split(os.environ[compiler.ELSEWHERE]))
+    assert compiled.from_json(by_the_host.stdout) == compiler.compiled_here(flags)
 
 
 def test_a_full_table_follows_no_more_packets_and_counts_them(

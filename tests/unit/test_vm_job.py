@@ -57,6 +57,7 @@ def test_only_what_is_meant_for_it_gets_into_its_environment(
             "TERM=dumb",
             "LANG=C.UTF-8",
             "CI=true",
+            "SKBTRACE_COMPILER=/run/skbtrace/bin/busybox sh /run/skbtrace/init compile",
             "SKBTRACE_REQUIRE=vm",
             "SKBTRACE_OUT=/results",
             "X=1",

@@ -9,6 +9,7 @@ import selectors
 import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -54,6 +55,23 @@ class Boot:
             sink.flush()
 
         self._connect(name, write)
+
+    def connect_answers(self, name: str, answer: Callable[[bytes], bytes]) -> None:
+        """Answer each line that the guest writes to a port, without keeping others waiting."""
+        asked = bytearray()
+
+        def reply(line: bytes) -> None:
+            with contextlib.suppress(OSError):  # the guest has ended meanwhile
+                ours.sendall(answer(line) + b"\n")
+
+        def read(data: bytes) -> None:
+            asked.extend(data)
+            *lines, rest = asked.split(b"\n")
+            asked[:] = rest
+            for line in lines:
+                threading.Thread(target=reply, args=(bytes(line),), daemon=True).start()
+
+        ours = self._connect(name, read)
 
     def connect_terminal(self, terminal: Terminal) -> None:
         """Make a terminal the other end of a console of the guest."""

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from tests.vm import accel, initramfs, kernels, qemu
 from tests.vm.boot import Boot
+from tests.vm.compiling import PORT, Compiling
 from tests.vm.job import job
 from tests.vm.terminal import Terminal
 
@@ -64,6 +65,7 @@ class Guest:
             else:
                 boot.connect_output("skbtrace.out", stdout or sys.stdout.buffer)
                 boot.connect_output("skbtrace.err", stderr or sys.stderr.buffer)
+            boot.connect_answers(PORT, Compiling(scratch).answer)
             files = job(
                 kernel,
                 command,

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.vm.kernels import Kernel
+from tracer.kernel.compiler import ELSEWHERE
 
 
 def job(
@@ -64,6 +65,7 @@ def _environment(
         "HOME": host.get("HOME", "/root"),
         "TERM": host.get("TERM", "linux") if tty else "dumb",
         "LANG": "C.UTF-8",
+        ELSEWHERE: "/run/skbtrace/bin/busybox sh /run/skbtrace/init compile",
         **{k: v for k, v in host.items() if k in passed or k.startswith("SKBTRACE_")},
         **more,
         "SKBTRACE_OUT": str(out),

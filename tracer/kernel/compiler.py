@@ -6,14 +6,18 @@ Everything that differs between kernels is a number handed to the compiler as a 
 
 A process of its own compiles: clang leaves 130 MB behind, writes what it has to say to standard
 error, and in QEMU's emulation it falls when it does not run in the first thread of a process.
+There it takes a minute, too: what SKBTRACE_COMPILER names is asked first (tests/vm/compiling.py).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -34,6 +38,10 @@ SOURCE = next(
 # bcc optimizes by itself what clang hands it, and nobody debugs this program with DWARF: leaving
 # both out halves the time to compile.
 _LIGHT = ("-Xclang", "-disable-llvm-passes", "-g0")
+
+ELSEWHERE = "SKBTRACE_COMPILER"
+"""Environment variable: the words of a command that compiles in place of the child below, if it
+can. It gets what the child gets and says what the child says."""
 
 
 def compile_program(defined: list[str]) -> Compiled:
@@ -62,20 +70,36 @@ compiler.answer(flags)
 
 
 def _compiled(flags: list[str]) -> Compiled:
-    child = subprocess.run(
-        [sys.executable, "-I", "-c", _CHILD],
+    elsewhere = shlex.split(os.environ.get(ELSEWHERE, ""))
+    if elsewhere:
+        with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
+            return from_json(child(flags, elsewhere).stdout)
+    return compiled_here(flags)
+
+
+def compiled_here(flags: list[str]) -> Compiled:
+    """Return the program; nobody else is asked. Raises SkbtraceError if it does not compile."""
+    done = child(flags)
+    if done.returncode:
+        why = done.stderr.strip() or f"the compiler ended with status {done.returncode}"
+        raise SkbtraceError(f"the kernel program does not compile: {why}")
+    return from_json(done.stdout)
+
+
+def child(
+    flags: list[str], command: Sequence[str] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Have a process of its own compile; its output is the program. ``command``: another one."""
+    return subprocess.run(
+        [*(command or (sys.executable, "-I", "-c", _CHILD))],
         input=json.dumps([sys.path, flags]),
         capture_output=True,
         text=True,
         errors="replace",
-        env={**os.environ, "BCC_KERNEL_SOURCE": str(SOURCE / "stubs")},
+        env={**os.environ, "BCC_KERNEL_SOURCE": str(SOURCE / "stubs"), **environment},
         check=False,
         start_new_session=True,  # Ctrl-C is for the tracer, which ends in order
     )
-    if child.returncode:
-        why = child.stderr.strip() or f"the compiler ended with status {child.returncode}"
-        raise SkbtraceError(f"the kernel program does not compile: {why}")
-    return from_json(child.stdout)
 
 
 def answer(flags: list[str]) -> None:
