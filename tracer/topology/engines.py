@@ -14,7 +14,6 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterable
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -104,10 +103,12 @@ class Engines:
             now = self._clock()
             if now - asked_at < AGAIN_S or not path.exists():
                 continue
+            from tracer.topology.engine import containers
+
             self._asked_at[path] = now
             try:
-                found = containers(path)
-            except (OSError, HTTPException, ValueError):
+                found = containers(path, ANSWER_S)
+            except (OSError, ValueError):
                 continue
             self._known |= {container: Told(name) for container, name in found.items()}
             self._asked_at[path] = now - AGAIN_S + ANSWER_S
@@ -132,36 +133,3 @@ def listen(sockets: Iterable[Path] = SOCKETS) -> list[socket.socket]:
         connection.setblocking(False)
         connections.append(connection)
     return connections
-
-
-class _Connection(HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=ANSWER_S)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
-def containers(path: Path) -> dict[str, str]:
-    """Return id → name of the running containers of the engine that listens there.
-
-    Raises OSError (no answer in time, too), HTTPException, and ValueError if that is no engine.
-    """
-    connection = _Connection(path)
-    try:
-        connection.request("GET", "/containers/json")
-        answer = connection.getresponse()
-        if answer.status != 200:
-            raise ValueError(f"{path} answers {answer.status}")
-        told = json.loads(answer.read())
-    finally:
-        connection.close()
-    try:
-        return {each["Id"]: each["Names"][0].removeprefix("/") for each in told}
-    except (TypeError, KeyError, IndexError, AttributeError) as error:
-        raise ValueError(f"{path} does not list containers") from error
