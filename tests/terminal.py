@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import pyte
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 _ENTER, _LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"
 
 
@@ -41,10 +41,12 @@ class Terminal:
         self.written = b""
         """All that came from the program."""
         self.status: int | None = None
+        sized, tell = os.pipe()
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
             try:
-                time.sleep(0.05)  # until the size is set
+                os.close(tell)
+                os.read(sized, 1)
                 os.chdir(cwd or Path.cwd())
                 given = {"TERM": "xterm-256color", "LANG": "C.UTF-8", **(env or {})}
                 os.execvpe(command[0], list(command), {**os.environ, **given})
@@ -52,6 +54,8 @@ class Terminal:
                 os._exit(127)
         self.resize(width, height)
         self.modes_before = self.modes()
+        os.close(sized)
+        os.close(tell)
 
     def __enter__(self) -> Self:
         return self

@@ -26,18 +26,18 @@ def running(word: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("script", "seconds", "status"),
+    ("script", "seconds", "grace_s", "status"),
     [
         # as sudo does with a signal of its own process group
-        ("trap : TERM; sleep {0}; exit 7", "98761", 7),
-        ("sh -c 'trap : TERM; sleep {0}; sleep {0}'; exit 8", "98762", 128 + 15),
-        ("trap '' TERM; while :; do sleep {0}; done", "98763", 128 + 9),
+        ("trap : TERM; sleep {0}; exit 7", "98761", 60.0, 7),
+        ("sh -c 'trap : TERM; sleep {0}; sleep {0}'; exit 8", "98762", 2.0, 128 + 15),
+        ("trap '' TERM; while :; do sleep {0}; done", "98763", 0.1, 128 + 9),
     ],
 )
 def test_what_command_has_started_ends_with_it(
-    script: str, seconds: str, status: int, monkeypatch: pytest.MonkeyPatch
+    script: str, seconds: str, grace_s: float, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load_module, "GRACE_S", 0.5)
+    monkeypatch.setattr(load_module, "GRACE_S", grace_s)
     load = Load(["sh", "-c", script.format(seconds)], None, to_stdout=False)
     with load:
         load.start()

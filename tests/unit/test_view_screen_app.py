@@ -24,6 +24,8 @@ from tracer.view.screen.app import Timeline
 from tracer.view.screen.browser import Browser, Listed
 from tracer.view.screen.keys import KEYS
 
+PATIENCE_S = 60.0
+
 
 @pytest.fixture(autouse=True)
 def _explained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,18 +113,16 @@ class View:
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait for what the next frames bring."""
-        for _ in range(100):
-            if holds():
-                return
+        end = time.monotonic() + PATIENCE_S
+        while not holds():
+            assert time.monotonic() < end, "it did not come"
             await self.pilot.pause(0.05)
-        pytest.fail("it did not come")
 
     async def ended(self) -> None:
-        for _ in range(100):
-            if not self.app.is_running:
-                return
+        end = time.monotonic() + PATIENCE_S
+        while self.app.is_running:
+            assert time.monotonic() < end, "it goes on"
             await asyncio.sleep(0.05)
-        pytest.fail("it goes on")
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
@@ -497,8 +497,7 @@ def test_another_size_is_drawn_at_once() -> None:
     async def steps(view: View) -> None:
         for size in ((80, 24), (40, 10), (300, 80), (100, 30)):
             await view.pilot.resize_terminal(*size)
-            await view.pilot.pause()
-            assert len(view.lines()) == size[1]
+            await view.until(lambda: len(view.lines()) == size[1])  # noqa: B023 (it is now)
         assert "journeys" in view.lines()[0]
 
     walk(steps)
@@ -512,8 +511,7 @@ def test_what_goes_wrong_while_reading_is_said_and_the_rest_stays() -> None:
         await view.pilot.pause(0.3)
         assert "cut off" in view.lines()[1]
         await view.press("k")
-        await view.pilot.pause(0.3)
-        assert "cut off" not in view.lines()[1]
+        await view.until(lambda: "cut off" not in view.lines()[1])
 
     walk(steps)
 
