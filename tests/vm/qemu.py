@@ -25,8 +25,10 @@ _LIBC = ctypes.CDLL(None)
 _PROCESSOR = {
     # Multi-threaded emulation has crashed guests when probes were attached under traffic.
     # max has rdrand, so random numbers are there at once. Five-level page tables only cost time,
-    # and so does erms: with it the kernel copies with `rep movsb`, emulated byte by byte.
-    "tcg": ("-accel", "tcg,thread=single", "-cpu", "max,la57=off,erms=off"),
+    # and so does erms: with it the kernel copies with `rep movsb`, emulated byte by byte. Where
+    # there is smap, each access to a user's memory ends a block of what is translated, and looks
+    # pages up in a table of its own.
+    "tcg": ("-accel", "tcg,thread=single", "-cpu", "max,la57=off,erms=off,smap=off"),
     "kvm": ("-accel", "kvm", "-cpu", "host"),
 }
 ACCELERATORS = tuple(_PROCESSOR)
@@ -42,6 +44,11 @@ _KERNEL_ARGUMENTS = (
     # Nor believe that it cannot trust the TSC: the HPET it would take instead costs twice as much
     # to read, and every probe reads the clock.
     "tsc=reliable",
+    # What protects a kernel from its users costs time, and there are none. But memory is given out
+    # zeroed, as on Debian's hosts: what is read beyond a packet's bytes depends on it.
+    "mitigations=off hardened_usercopy=off randomize_kstack_offset=off audit=0",
+    # rep_good, of which 5.10 knows no name: with it pages are cleared by `rep stosq`, see erms.
+    "clearcpuid=112",
 )
 
 
