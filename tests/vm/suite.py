@@ -142,6 +142,7 @@ def main(arguments: list[str] | None = None) -> int:
         except (KernelError, peer.PeerError) as error:
             print(f"suite: {error}", file=sys.stderr)
             return EXIT_PREREQUISITE
+        precompile()
     folder = Path(tempfile.mkdtemp(prefix="skbtrace-test-"))
     kept = False
     try:
@@ -169,6 +170,21 @@ def fetch() -> None:
         if not each.is_there:
             print(f"fetching {each.name}", flush=True)
             each.obtain()
+
+
+def precompile() -> None:
+    """Leave no bytecode to be made in a guest, which is slow and forgets it.
+
+    pytest has its own, of tests: it is made when they are collected.
+    """
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    for words in (
+        ["compileall", "-q", "tracer", "tests"],
+        ["pytest", "--collect-only", "-q", "tests/kernel"],
+    ):
+        # What is wrong with a source, its job says.
+        command = [sys.executable, "-m", *words]
+        subprocess.run(command, env=environment, capture_output=True, check=False)
 
 
 # --- what there is to do --------------------------------------------------------------------------
