@@ -92,4 +92,7 @@ _PODMAN_NEEDS = ("libgpgme11", "libassuan0", "libdevmapper1.02.1", "libsubid4", 
 PODMAN = Peer(
     "podman", "bookworm", ("podman", "conmon", "crun", "netavark", *_PODMAN_NEEDS), _PODMAN
 )
-PEERS = (PWRU, DOCKER, PODMAN)
+BPFTRACE = Peer(
+    "bpftrace", "bookworm", ("bpftrace", "libclang1-14", "libdw1"), ("usr/bin/bpftrace",)
+)
+PEERS = (PWRU, DOCKER, PODMAN, BPFTRACE)
