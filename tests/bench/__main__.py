@@ -20,6 +20,7 @@ from tests.bench import (
     following,
     instructions,
     mechanisms,
+    peers,
     screen,
     steps,
     where,
@@ -39,6 +40,7 @@ OTHERS: dict[str, tuple[ModuleType, str]] = {
     "where": (where, "what the kernel says of each probe's program"),
     "steps": (steps, "what counting in the kernel how long steps take costs"),
     "mechanisms": (mechanisms, "what each way of being called costs by itself"),
+    "peers": (peers, "how fast pwru and bpftrace are with the same packets and functions"),
 }
 """Other measurements: each is a module that writes NAME.json in the guest and has its rows."""
 
@@ -66,6 +68,8 @@ def main() -> int:
     try:
         if options.peer:
             env["SKBTRACE_PWRU"] = str(PWRU.obtain() / PWRU.programs[0])
+        for each in peers.NEEDED if other == "peers" else ():
+            each.obtain()
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", f"tests.bench.{other or 'guest'}"]
             if options.bulk:

@@ -14,6 +14,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -160,16 +162,20 @@ def _is_whole(journey: Journey, expected: dict[int, tuple[list[str], Outcome]]) 
     return (functions, journey.outcome) == expected.get(journey.flow.icmp_type or 0)
 
 
-def pwru(program: str) -> dict[str, Any]:
-    """pwru on the same functions, telling of each packet what skbtrace tells."""
+@contextmanager
+def pwru_traces(
+    program: str, log: Path, *accepted: str, layers: Collection[Layer] = SAME
+) -> Iterator[tuple[subprocess.Popen[str], float]]:
+    """pwru on the same functions, telling of each packet what skbtrace tells; and how long it took
+    to attach.
+    """
     functions = "|".join(
         dict.fromkeys(
             PROBES[i].function
-            for i in chosen(SAME)
+            for i in chosen(layers)
             if PROBES[i].attach is not Attach.RAW_TRACEPOINT
         )
     )
-    log = Path("/tmp/pwru.out")
     began = time.monotonic()
     with log.open("w") as out:
         process = subprocess.Popen(
@@ -182,6 +188,7 @@ def pwru(program: str) -> dict[str, Any]:
                 "relative",
                 "--filter-func",
                 f"^({functions}|kfree_skb_reason|sk_skb_reason_drop|kfree_skb)$",
+                *accepted,
             ],
             stdout=out,
             stderr=subprocess.PIPE,
@@ -195,11 +202,20 @@ def pwru(program: str) -> dict[str, Any]:
                 break
         else:
             raise SystemExit(f"pwru does not start: {said}")
-        figures: dict[str, Any] = {"attach_s": time.monotonic() - began}
-        figures["round_trip"] = floods()
-        figures["cpu_s"], figures["peak_kb"] = usage(process.pid)
+        yield process, time.monotonic() - began
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
+
+
+def pwru(
+    program: str, *accepted: str, layers: Collection[Layer] = SAME, short: bool = False
+) -> dict[str, Any]:
+    """The floods while pwru traces."""
+    log = Path("/tmp/pwru.out")
+    with pwru_traces(program, log, *accepted, layers=layers) as (process, attach_s):
+        figures: dict[str, Any] = {"attach_s": attach_s}
+        figures["round_trip"] = floods(LAYER_FLOODS, LAYER_REQUESTS) if short else floods()
+        figures["cpu_s"], figures["peak_kb"] = usage(process.pid)
     figures["events"] = log.read_text(errors="replace").count("\n") - 1
     return figures
 
