@@ -233,7 +233,7 @@ def script(kallsyms: str) -> str:
 def search(tracer: Tracer) -> dict[str, Any]:
     """What it writes for a packet, what it takes at a calm rate, and at which rates it loses."""
     slow = tracer.step(SLOW_RATE, SLOW)
-    tracer.each = max(1, slow["lines"] // SLOW)
+    tracer.each = max(1, round(slow["lines"] / SLOW))
     calm = tracer.step(CALM_RATE, CALM)
     return {"each": tracer.each, "calm": calm, "steps": [calm, *ladder(tracer.step, calm)]}
 
