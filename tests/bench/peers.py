@@ -462,12 +462,12 @@ def trip_rows(trips: dict[str, list[dict[str, Any]]]) -> list[Row]:
 def overload_rows(overload: dict[str, Any]) -> list[Row]:
     found = []
     full = statistics.mean(overload["full"])
-    for name, words in (("reading", "skbtrace reads"), ("room", "it stands still, there is room")):
+    for name, words in (("reading", "it is read"), ("room", "it has room")):
         spread = max(max(overload[each]) - min(overload[each]) for each in (name, "full"))
         found.append(
             (
                 full >= statistics.mean(overload[name]) - spread,
-                f"packets a second, ring full; {words}",
+                f"packets a second: ring is full; {words}",
                 f"{full:.0f}; {statistics.mean(overload[name]):.0f}",
                 f"no less, +- {spread:.0f}",
             )
