@@ -55,7 +55,8 @@ static __always_inline __u16 read_u16(__u64 address)
 }
 
 /*
- * What a program at a function's entry by fentry is given: its arguments. Those that point to a
+ * What a program by fentry or fexit is given: its function's arguments, and behind them what it
+ * returns. Those that point to a
  * struct are pointers for the verifier, too: a member is read by a load, at no call's cost.
  */
 struct arguments {
@@ -63,7 +64,7 @@ struct arguments {
 };
 #define TYPED_SKB_ARG1(given) ((const void *)(given)->arg[0])
 #define TYPED_SKB_ARG2(given) ((const void *)(given)->arg[1])
-#define TYPED_SKB_NONE(given) TYPED_SKB_ARG1(given)
+#define TYPED_SKB_NONE(given) TYPED_SKB_ARG1(given) /* process_backlog's napi; at a return */
 #ifdef SKBTRACE_GET_FUNC_ARG
 /* A pointer to a pointer has no type for the verifier, and is to be had as a number only. */
 static __always_inline __u64 argument(struct arguments *given, __u32 number)

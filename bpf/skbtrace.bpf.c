@@ -97,7 +97,7 @@ struct judge {
  * What belongs to a CPU. Kprobes do not nest on a CPU (kprobe_running), so this is safe. A
  * tracepoint may fire in an interrupt in the middle of one, so its programs have another; so have
  * those at functions' entries by fentry. These nest in each other, but none in itself: what two of
- * them write is claimed first (`busy`), or added to in one go.
+ * them write is claimed first (`busy`), or added to in one go. By fexit there is one only.
  */
 struct cpu_state {
 	__u64 number;	/* of journeys begun here */
@@ -119,6 +119,7 @@ enum context {
 	KPROBE,
 	TRACEPOINT,
 	FENTRY,
+	FEXIT,
 	CONTEXTS,
 };
 
@@ -288,7 +289,7 @@ static __always_inline void count_step(enum context context, __u32 from, __u32 t
 		return;
 	__u32 class = step_class(ns) & (SKBTRACE_STEP_CLASSES - 1);
 	/* A row is written by one program only, but for the first ones: see attach_point. */
-	if (context == KPROBE || (context == FENTRY && row >= CONTEXTS)) {
+	if (context != TRACEPOINT && (context == KPROBE || row >= CONTEXTS)) {
 		step->classes[class]++;
 		step->total_ns += ns;
 	} else {
@@ -1294,6 +1295,25 @@ static __always_inline __u64 next_made(struct hit *hit)
 	return skb;
 }
 
+/* A packet was made of another one. */
+static __always_inline void begin_branch(enum context context, struct cpu_state *cpu,
+					 struct live *parent, __u64 parent_skb, __u64 skb,
+					 __u64 now, __u32 probe)
+{
+	struct live *p = made_anew(skb);
+	if (!p)
+		return;
+	p->dev = parent->dev;
+	p->ifindex = parent->ifindex;
+	p->netns = parent->netns;
+	p->routed = parent->routed;
+	p->beside = parent->beside;
+	p->parent_skb = parent_skb;
+	begin_record(p, cpu, context, skb, now, probe, 0, 0);
+	p->record.parent = parent->record.id;
+	note(parent, SKBTRACE_NOTE_CLONE, 0, 0, p->record.id, 0);
+}
+
 int skbtrace_branch(struct pt_regs *ctx)
 {
 	struct cpu_state *cpu = state_of(KPROBE);
@@ -1309,19 +1329,7 @@ int skbtrace_branch(struct pt_regs *ctx)
 	for (int i = 0; i < SEGMENTS_AT_A_TIME; i++) {
 		if (!hit->made || !make_room(parent, hit->now, 1))
 			return 0;
-		__u64 skb = next_made(hit);
-		struct live *p = made_anew(skb);
-		if (!p)
-			continue;
-		p->dev = parent->dev;
-		p->ifindex = parent->ifindex;
-		p->netns = parent->netns;
-		p->routed = parent->routed;
-		p->beside = parent->beside;
-		p->parent_skb = parent_skb;
-		begin_record(p, cpu, KPROBE, skb, hit->now, hit->probe, 0, 0);
-		p->record.parent = parent->record.id;
-		note(parent, SKBTRACE_NOTE_CLONE, 0, 0, p->record.id, 0);
+		begin_branch(KPROBE, cpu, parent, parent_skb, next_made(hit), hit->now, hit->probe);
 	}
 	if (hit->made) {
 		programs.call(ctx, BRANCH);
@@ -1331,6 +1339,15 @@ int skbtrace_branch(struct pt_regs *ctx)
 }
 
 #ifdef SKBTRACE_PASSES_OVER
+static __always_inline void pass_over_branch(__u64 skb)
+{
+	struct live *p = made_anew(skb);
+	if (!p)
+		return;
+	p->beside = 0;
+	pass_over(p, skb, PASSED_WITH_PARENT);
+}
+
 int skbtrace_pass_branch(struct pt_regs *ctx)
 {
 	struct cpu_state *cpu = state_of(KPROBE);
@@ -1342,16 +1359,14 @@ int skbtrace_pass_branch(struct pt_regs *ctx)
 		__u64 skb = next_made(hit);
 		if (!skb)
 			return 0;
-		struct live *p = made_anew(skb);
-		if (!p)
-			continue;
-		p->beside = 0;
-		pass_over(p, skb, PASSED_WITH_PARENT);
+		pass_over_branch(skb);
 	}
 	if (hit->made)
 		programs.call(ctx, PASS_BRANCH);
 	return 0;
 }
+#else
+#define pass_over_branch(skb)
 #endif
 
 #ifdef SKBTRACE_RAW_BEGIN
@@ -1585,6 +1600,33 @@ static __always_inline void serve_typed(struct cpu_state *cpu, __u32 probe, cons
 		serve_queue(FENTRY, kprobes, probe, number_of(cpu, probe, napi));
 }
 #define serve_fentry(given, cpu, probe, final, typed) serve_typed(cpu, probe, typed)
+
+/* At its return skb_clone() is told what it was given and what it has made. */
+static __always_inline void cloned_typed(struct cpu_state *cpu, __u32 probe, const void *typed,
+					 __u64 made)
+{
+	if (!made)
+		return;
+	__u64 skb = number_of(cpu, probe, typed);
+	__u64 clone = number_of(cpu, probe, (const void *)made);
+	__u32 slot = 0;
+	enum how how = look_up(skb, &slot);
+	if (is_passed(how))
+		pass_over_branch(clone);
+	struct live *p = how == FOLLOWED ? live.lookup(&slot) : 0;
+	if (!p)
+		return;
+	__u64 now = bpf_ktime_get_ns();
+	if (!make_room(p, now, SLOTS_HOP + 1))
+		return;
+	step_to(FEXIT, p, now, probe - 1);
+	add_typed_hop(p, now, probe - 1, 0, typed, 0);
+	come_within(p);
+	p->port = 0;
+	begin_branch(FEXIT, cpu, p, skb, clone, now, probe - 1);
+}
+#define cloned_fexit(given, cpu, probe, final, typed)                                              \
+	cloned_typed(cpu, probe, typed, (given)->arg[2])
 #define end_fentry(given, cpu, probe, final, typed)                                                \
 	end_skb(FENTRY, probe, number_of(cpu, probe, typed))
 #endif
@@ -1616,16 +1658,18 @@ static __always_inline void sent_skb(struct bpf_raw_tracepoint_args *ctx, __u32 
 		return 0;                                                                          \
 	}
 #define kretprobe_point kprobe_point
-#define fentry_point(n, handler, skb, final)                                                       \
+#define typed_point(n, context, handler, skb, final)                                               \
 	int skbtrace_##n(struct arguments *given)                                                  \
 	{                                                                                          \
-		struct cpu_state *cpu = state_of(FENTRY);                                          \
+		struct cpu_state *cpu = state_of(context);                                         \
 		if (!cpu)                                                                          \
 			return 0;                                                                  \
 		cpu->hits[n]++;                                                                    \
-		handler##_fentry(given, cpu, n, final, TYPED_##skb(given));                        \
+		handler(given, cpu, n, final, TYPED_##skb(given));                                 \
 		return 0;                                                                          \
 	}
+#define fentry_point(n, handler, skb, final) typed_point(n, FENTRY, handler##_fentry, skb, final)
+#define fexit_point(n, handler, skb, final) typed_point(n, FEXIT, handler##_fexit, skb, final)
 #define raw_tracepoint_point(n, handler, skb, final)                                               \
 	int skbtrace_##n(struct bpf_raw_tracepoint_args *ctx)                                      \
 	{                                                                                          \

@@ -144,9 +144,12 @@ class Probe:
     def fentry(self) -> bool:
         """Whether it may be called by fentry instead, which costs less, where the kernel can.
 
-        Those in every packet's way: ``bpf/skbtrace.bpf.c`` has another handler for these. Not for
-        RECEIVE: GCC has made a clone of that function on every kernel since 6.1 that we know.
+        Those in many packets' way: ``bpf/skbtrace.bpf.c`` has another handler for these. Not for
+        RECEIVE: GCC has made a clone of that function on every kernel since 6.1 that we know. At a
+        return it is fexit, which makes the probe at the entry, the row before, unnecessary.
         """
+        if self.handler is Handler.CLONED:
+            return self.function == "skb_clone"
         return self.handler is Handler.END or (self.mission and self.handler is not Handler.RECEIVE)
 
     @property

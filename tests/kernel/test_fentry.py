@@ -36,6 +36,7 @@ ALL_BY_FENTRY = {
     "process_backlog",
     "br_handle_frame",
     "br_forward",
+    "skb_clone",
     "skb_release_head_state",
     "__consume_stateless_skb",
     "skb_attempt_defer_free",

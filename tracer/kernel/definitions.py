@@ -83,6 +83,15 @@ MODULES = Path("/sys/module")
 """A folder for each module that is loaded."""
 
 
+_TYPED = {Attach.KPROBE: "fentry", Attach.KRETPROBE: "fexit"}
+
+
+def needed(layers: Collection[Layer], fentry: Collection[int]) -> list[int]:
+    """Return the positions in PROBES of what is attached: no entry of what fexit tells all of."""
+    told = {i - 1 for i in fentry if PROBES[i].attach is Attach.KRETPROBE}
+    return [i for i in chosen(layers) if i not in told]
+
+
 def definitions(
     btf: Btf,
     addresses: Mapping[str, int],
@@ -92,7 +101,7 @@ def definitions(
     scoped: bool,
     fentry: Collection[int] = (),
 ) -> list[str]:
-    """Return compiler flags; ``fentry``: positions in PROBES of what is attached so.
+    """Return compiler flags; ``fentry``: positions in PROBES of what is attached so, or by fexit.
 
     PrerequisiteError if this kernel's types are not of those we know.
     """
@@ -137,9 +146,10 @@ def definitions(
     if Layer.NETFILTER in asked.layers:
         values |= _netfilter(btf)
     rows = " ".join(
-        f"X({i},{'fentry' if i in fentry else PROBES[i].attach},"
-        f"{PROBES[i].handler},{PROBES[i].skb},{int(PROBES[i].final)})"
-        for i in chosen(asked.layers)
+        f"X({i},{_TYPED[probe.attach] if i in fentry else probe.attach},"
+        f"{probe.handler},{probe.skb},{int(probe.final)})"
+        for i in needed(asked.layers, fentry)
+        for probe in (PROBES[i],)
     )
     ops = "||".join(f"(o)=={addresses[name]:#x}ULL" for name in _OPS if name in addresses)
     return [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""fentry: a program called at a function's entry without the detour by a kprobe.
+"""fentry and fexit: a program called at a function's entry or return without a kprobe's detour.
 
 The kernel patches a call into the function's first bytes and gives the program its arguments, with
 their types (Documentation/bpf/prog_lsm.rst tells of the same trampolines). The type information
@@ -20,7 +20,7 @@ from tracer.errors import SkbtraceError
 from tracer.kernel.btf import Btf, load_libbpf
 
 # enum bpf_prog_type and enum bpf_attach_type
-_TRACING, _FENTRY = 26, 24
+_TRACING, _FENTRY, _FEXIT = 26, 24, 25
 _NAME_BYTES = 64
 
 
@@ -29,11 +29,12 @@ class FentryError(SkbtraceError):
 
 
 class Entry(NamedTuple):
-    """A function, as the kernel's types know it."""
+    """A function's entry or return, as the kernel's types know it."""
 
     type_id: int
     module: str | None
     """Whose types these are; None: the kernel's own."""
+    at_return: bool
 
 
 class _LoadOptions(ctypes.Structure):
@@ -67,18 +68,20 @@ class _BtfInfo(ctypes.Structure):
     ]
 
 
-def entry_of(btf: Btf, function: str, module: str | None) -> Entry | None:
+def entry_of(
+    btf: Btf, function: str, module: str | None, *, at_return: bool = False
+) -> Entry | None:
     """Return what the kernel's types call it, or None if they do not know it."""
     found = btf.function(function)
     if found is not None:
-        return Entry(found, None)
+        return Entry(found, None, at_return)
     types = None if module is None else btf.module(module)
     found = None if types is None else types.function(function)
-    return None if found is None else Entry(found, module)
+    return None if found is None else Entry(found, module, at_return)
 
 
 class Fentry:
-    """Loads programs for functions' entries, and attaches them. FentryError if it cannot."""
+    """Loads programs for functions, and attaches them. FentryError if it cannot."""
 
     def __init__(self) -> None:
         self._lib: Any = load_libbpf()
@@ -88,7 +91,7 @@ class Fentry:
         """Have the kernel verify a program for that function; its descriptor."""
         options = _LoadOptions(
             sz=ctypes.sizeof(_LoadOptions),
-            expected_attach_type=_FENTRY,
+            expected_attach_type=_FEXIT if entry.at_return else _FENTRY,
             attach_btf_id=entry.type_id,
             attach_btf_obj_fd=0 if entry.module is None else self._types_of(entry.module),
         )

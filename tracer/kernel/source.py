@@ -16,7 +16,7 @@ from tracer.errors import PrerequisiteError, SkbtraceError
 from tracer.kernel.bcc import load_bcc
 from tracer.kernel.btf import Btf
 from tracer.kernel.compiler import compile_program
-from tracer.kernel.definitions import MODULES, SYMBOLS, definitions, helper
+from tracer.kernel.definitions import MODULES, SYMBOLS, definitions, helper, needed
 from tracer.kernel.fentry import Entry, FentryError, entry_of
 from tracer.kernel.misses import TABLE, Misses
 from tracer.kernel.program import Map, Program
@@ -61,7 +61,7 @@ _LOSSES_AT = _PASSED_AT + len(PASSED)
 _U32 = struct.Struct("=I")
 _U64 = struct.Struct("=Q")
 _FIRST = _U32.pack(0)
-_CONTEXTS = 3  # enum context there
+_CONTEXTS = 4  # enum context there
 # enum program there, in its order.
 _PROGRAMS = ("begin", "pass", "branch", "pass_branch")
 # Those that what is attached by fentry calls.
@@ -175,7 +175,8 @@ class KernelSource:
                 and probe.function in symbols.variants(probe.function)
                 and (by_number or probe.skb is not Skb.AT_ARG1)
             ):
-                found[number] = entry_of(btf, probe.function, probe.module)
+                at_return = probe.attach is Attach.KRETPROBE
+                found[number] = entry_of(btf, probe.function, probe.module, at_return=at_return)
         return {number: entry for number, entry in found.items() if entry is not None}
 
     def _load(
@@ -236,10 +237,11 @@ class KernelSource:
         return self._running.ring_fill("records")
 
     def hits(self) -> dict[str, int]:
-        """Function → how often a probe of it was hit since journeys may begin, by any packet."""
+        """Function → how often it was called since journeys may begin, with any packet."""
         totals = dict.fromkeys((probe.function for probe in PROBES), 0)
         for position, count in enumerate(self._count_hits()):
-            totals[PROBES[position].function] += count - self._hits_before[position]
+            function = PROBES[position].function  # entry and return are one call
+            totals[function] = max(totals[function], count - self._hits_before[position])
         return totals
 
     def _count_hits(self) -> list[int]:
@@ -387,7 +389,7 @@ class KernelSource:
     def _attach_all(self, symbols: Symbols) -> tuple[ProbePlace, ...]:
         """One place per function; one with two rows is missing if either is."""
         places: dict[str, ProbePlace] = {}
-        for number in self._positions:
+        for number in needed(self._asked.layers, self._entries):
             probe = PROBES[number]
             place = self._attach(number, probe, symbols)
             if place is None:
