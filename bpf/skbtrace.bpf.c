@@ -76,6 +76,9 @@ struct hit {
 	__u64 made; /* what was made of the packet, if anything was */
 	__u64 port; /* the bridge port that it is sent to */
 	__u64 busy; /* fentry: 1 while the next program has not taken it */
+	__u64 dev;  /* fentry: its device, if it has one already */
+	__u32 ifindex;
+	__u32 netns;
 };
 
 /* A function that makes skbs and is under way on this CPU. */
@@ -699,13 +702,16 @@ static __always_inline void begin_journey(enum context context)
 		pass_on(skb, slot);
 		return;
 	}
-	__u64 dev = skb_dev(skb);
+	__u64 dev = context == FENTRY ? cpu->hit.dev : skb_dev(skb);
 	__u16 routed = !dev;
 	__u32 ifindex = 0;
 	__u32 netns = 0;
 	if (routed)
 		dev = dst_dev(skb_refdst(skb));
-	if (dev) {
+	if (context == FENTRY && !routed) {
+		ifindex = cpu->hit.ifindex;
+		netns = cpu->hit.netns;
+	} else if (dev) {
 		ifindex = dev_ifindex(dev);
 		netns = dev_netns(dev);
 	}
@@ -1525,6 +1531,16 @@ static __always_inline __u64 number_of(struct cpu_state *cpu, __u32 probe, const
 	return *(volatile __u64 *)at;
 }
 
+/* What costs the next program a call for each member, for it has no typed pointer. */
+static __always_inline void hand_device(struct hit *hit, const void *dev)
+{
+	hit->dev = (__u64)dev;
+	if (!dev)
+		return;
+	hit->ifindex = load_u32(dev, OFF_NET_DEVICE_IFINDEX);
+	hit->netns = load_u32(load_pointer(dev, OFF_NET_DEVICE_ND_NET), OFF_NET_NS_INUM);
+}
+
 static __always_inline void start_typed(struct arguments *given, struct cpu_state *cpu, __u32 probe,
 					__u32 final, const void *typed, __u32 arg, __u64 port)
 {
@@ -1553,6 +1569,7 @@ static __always_inline void start_typed(struct arguments *given, struct cpu_stat
 	struct hit *hit = hand(cpu, probe, final, skb, slot);
 	hit->arg = arg;
 	hit->port = port;
+	hand_device(hit, load_pointer(typed, OFF_SK_BUFF_DEV));
 	programs.call(given, BEGIN);
 	cpu->hit.busy = 0;
 }
