@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tracer.probes import PROBES
 from tracer.topology import netns, record
 from tracer.topology.build import standing
 from tracer.topology.spec import Interface, Lab
 
-KPROBES = Path("/sys/kernel/debug/kprobes/list")
+PROBED = Path("/sys/kernel/tracing/enabled_functions")
+"""The functions at whose entry something is called: by kprobes and by fentry alike."""
 
 
 def run(*command: str | bytes) -> str:
@@ -26,13 +28,19 @@ def run(*command: str | bytes) -> str:
     return subprocess.run(command, check=True, capture_output=True).stdout.decode(errors="replace")
 
 
+def probed(told: Path = PROBED) -> set[str]:
+    """The functions that ``PROBED`` tells, or a copy of it, without what the compiler appended."""
+    lines = told.read_text().splitlines()
+    # What is called stands behind the function, or below it.
+    return {line.split()[0].partition(".")[0] for line in lines if not line[:1].isspace()}
+
+
 def left_behind() -> list[str]:
     """Probes, devices and namespaces of ours."""
-    names = [line.split()[2] for line in KPROBES.read_text().splitlines()]
     links = [link["ifname"] for link in json.loads(run("ip", "-j", "link"))]
     namespaces = run("ip", "netns", "list").split()
     return [
-        *(n for n in names if n.startswith(("veth_xmit", "br_forward", "enqueue_to_backlog"))),
+        *(probed() & {probe.function for probe in PROBES}),
         *(n for n in links if n.startswith(("veth", "docker0", "skbt"))),
         *(n for n in namespaces if n.startswith("skbtrace")),
     ]

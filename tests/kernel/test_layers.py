@@ -8,26 +8,24 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.conftest import KERNEL, Trace, sh, skbtrace
+from tests.kernel.host import PROBED, probed
 from tracer.probes import LAYERS, PROBES, Attach, chosen
 
 pytestmark = [pytest.mark.kernel, pytest.mark.once, pytest.mark.usefixtures("lab")]
 
-KPROBES = Path("/sys/kernel/debug/kprobes/list")
 
-
-def probed(folder: Path, layers: str) -> tuple[set[str], Trace]:
+def with_probes(folder: Path, layers: str) -> tuple[set[str], Trace]:
     """The functions with a probe on them while skbtrace runs, as the kernel lists them."""
-    trace, kept = folder / "trace.json", folder / "kprobes"
+    trace, kept = folder / "trace.json", folder / "probed"
     skbtrace(
         *("--topology", "docker0", "-q", "-f", "-w", str(trace), "--layers", layers),
-        *("--", "cp", str(KPROBES), str(kept)),
+        *("--", "cp", str(PROBED), str(kept)),
     )
-    symbols = {line.split()[2].partition("+")[0] for line in kept.read_text().splitlines()}
-    return {symbol.partition(".")[0] for symbol in symbols}, Trace(trace)
+    return probed(kept), Trace(trace)
 
 
 def functions(layers: str) -> set[str]:
-    """What has a kprobe on this kernel, with the modules that are loaded."""
+    """What has a probe on this kernel, with the modules that are loaded."""
     table = [PROBES[i] for i in chosen(LAYERS if layers == "all" else ())]
     return {
         p.function
@@ -39,7 +37,7 @@ def functions(layers: str) -> set[str]:
 
 
 def test_a_layer_that_is_not_chosen_has_no_probe(tmp_path: Path) -> None:
-    there, trace = probed(tmp_path, "none")
+    there, trace = with_probes(tmp_path, "none")
     assert there == functions("none")
     assert set(trace.capture.attached) == there | {"kfree_skb"}
 
@@ -48,7 +46,7 @@ def test_a_layer_that_is_chosen_has_all_its_probes_that_this_kernel_can_have(
     tmp_path: Path,
 ) -> None:
     sh("modprobe -a nf_tables nft_compat ip_tables ip6_tables nft_reject_ipv4 nft_reject_inet")
-    there, trace = probed(tmp_path, "all")
+    there, trace = with_probes(tmp_path, "all")
     renamed = {
         place.symbol: place.function for place in trace.capture.probes if place.symbol is not None
     }

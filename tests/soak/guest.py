@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.kernel.host import complaints
+from tests.kernel.host import complaints, probed
 from tracer.topology.build import standing
 from tracer.topology.spec import LABS
 
@@ -26,7 +26,6 @@ HOUSE = Path(__file__).parents[2]
 ROUND = 500
 """Requests in one flood."""
 SAMPLE_S = 2.0
-KPROBES = Path("/sys/kernel/debug/kprobes/list")
 
 
 def sh(command: str) -> str:
@@ -90,12 +89,6 @@ def sample(pid: int) -> dict[str, int]:
     return {"kb": int(found[1]), "files": len([*Path(f"/proc/{pid}/fd").iterdir()])}
 
 
-def left() -> list[str]:
-    """Probes of ours that are still there."""
-    there = KPROBES.read_text().splitlines() if KPROBES.exists() else []
-    return [line.split()[2] for line in there]
-
-
 def soak(seconds: float) -> dict[str, Any]:
     """Trace docker0 for so long."""
     before = complaints()
@@ -139,7 +132,7 @@ def soak(seconds: float) -> dict[str, Any]:
         "footer": reader.footer,
         "samples": samples,
         "status": status,
-        "left": left(),
+        "left": sorted(probed()),
         "complaints": [line for line in complaints() if line not in before],
     }
 
