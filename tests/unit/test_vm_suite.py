@@ -145,7 +145,19 @@ def test_what_there_is_no_time_for_is_left_out_and_said(tmp_path: Path) -> None:
     assert said in table([first, second, third])
 
 
-def test_where_there_is_time_nothing_is_left_out(tmp_path: Path) -> None:
+def test_only_guests_are_told_how_much_time_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SKBTRACE_LEFT_S", raising=False)
+    script = f'echo "${{SKBTRACE_LEFT_S-none}}" >{tmp_path}/left; echo "ok  fine"'
+    Suite([pretend("unit", script)], tmp_path, 2 * suite.LEAST_LEFT_S).run()
+    assert (tmp_path / "left").read_text() == "none\n"
+
+
+def test_where_there_is_time_nothing_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SKBTRACE_LEFT_S", raising=False)
     script = f'echo "${{SKBTRACE_LEFT_S-none}}" >{tmp_path}/left; echo "ok  fine"'
     results = run(tmp_path, pretend("kernel 6.1", script, guest=True))
     assert (tmp_path / "left").read_text() == "none\n"

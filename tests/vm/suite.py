@@ -330,7 +330,7 @@ class Suite:
         folder = self._folder / (job.name.replace(" ", "-") + again)
         folder.mkdir()
         environment = {**os.environ, "SKBTRACE_REQUIRE": job.require}
-        if self._until is not None and not again:
+        if self._until is not None and job.guest and not again:
             environment["SKBTRACE_LEFT_S"] = f"{self._left_s():.0f}"
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
