@@ -13,7 +13,7 @@ from tests.bench.__main__ import tell
 from tests.soak import judge
 from tests.vm import KERNELS, Guest, GuestLost
 
-MORE_S = 600
+MORE_S = 1800
 """What a guest needs beside the soaking: to boot, to compile, to read what is left."""
 
 
