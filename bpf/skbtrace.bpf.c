@@ -12,7 +12,8 @@
  * instructions that hand on to a program that they share, so that it is compiled once.
  *
  * From the command line come SKBTRACE_CPUS, SKBTRACE_LIVE, SKBTRACE_RING_PAGES,
- * SKBTRACE_KFREE_ARGS, SKBTRACE_STEPS (0: how long steps take is not counted), all OFF_*, and, if
+ * SKBTRACE_KFREE_ARGS, SKBTRACE_STEPS (0: how long steps take is not counted), all OFF_*; if this
+ * kernel can: SKBTRACE_FENTRY (some rows are fentry or fexit), SKBTRACE_GET_FUNC_ARG; and, if
  * it was asked for: SKBTRACE_SCOPED (only some devices may start a journey), SKBTRACE_CHANGES (note
  * what is different at each hop), SKBTRACE_NETFILTER, SKBTRACE_SNAPLEN (keep so many of a packet's
  * first bytes), SKBTRACE_FILTER (see filter.h), what wanted.h tells,

@@ -83,7 +83,8 @@ MODULES = Path("/sys/module")
 """A folder for each module that is loaded."""
 
 
-_TYPED = {Attach.KPROBE: "fentry", Attach.KRETPROBE: "fexit"}
+TYPED = {Attach.KPROBE: "fentry", Attach.KRETPROBE: "fexit"}
+"""What is attached by types instead, where that can be."""
 
 
 def needed(layers: Collection[Layer], fentry: Collection[int]) -> list[int]:
@@ -146,7 +147,7 @@ def definitions(
     if Layer.NETFILTER in asked.layers:
         values |= _netfilter(btf)
     rows = " ".join(
-        f"X({i},{_TYPED[probe.attach] if i in fentry else probe.attach},"
+        f"X({i},{TYPED[probe.attach] if i in fentry else probe.attach},"
         f"{probe.handler},{probe.skb},{int(probe.final)})"
         for i in needed(asked.layers, fentry)
         for probe in (PROBES[i],)
