@@ -4,9 +4,8 @@
 The kernel patches a call into the function's first bytes and gives the program its arguments, with
 their types (Documentation/bpf/prog_lsm.rst tells of the same trampolines). The type information
 must have the function under the very name that its symbol has: what the compiler has cloned is not
-to be had, nor what is in a module before 5.11 (commit 36e68442d1af). While such a program is
-attached to a module's function, the module cannot be unloaded. By libbpf's calls; this module knows
-nothing of packets.
+to be had. While such a program is attached to a module's function, the module cannot be unloaded.
+By libbpf's calls; this module knows nothing of packets.
 """
 
 from __future__ import annotations

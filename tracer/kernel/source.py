@@ -22,7 +22,7 @@ from tracer.kernel.misses import TABLE, Misses
 from tracer.kernel.program import Map, Program
 from tracer.kernel.symbols import Symbols, plain
 from tracer.model import Layer, ProbePlace, Scope
-from tracer.probes import FREES, PROBES, Attach, Handler, Probe, Skb, chosen
+from tracer.probes import FREES, PROBES, Attach, Handler, Probe, chosen
 from tracer.text import printable
 from tracer.wire import (
     END,
@@ -165,16 +165,15 @@ class KernelSource:
         return places
 
     def _entries_of(self, btf: Btf, symbols: Symbols) -> dict[int, Entry]:
-        found = {}
-        by_number = helper(btf, "get_func_arg") is not None  # since 5.17 (commit f92c1e183604)
+        found: dict[int, Entry | None] = {}
+        # Before 5.12 (commit ca06f55b9002) such a program may come in the middle of itself, which
+        # would make its counters wrong. What is looked for came later, with 5.17 (f92c1e183604).
+        if helper(btf, "get_func_arg") is None:
+            return {}
         for number in self._positions:
             probe = PROBES[number]
             # What has another symbol is not what the types tell of.
-            if (
-                probe.fentry
-                and probe.function in symbols.variants(probe.function)
-                and (by_number or probe.skb is not Skb.AT_ARG1)
-            ):
+            if probe.fentry and probe.function in symbols.variants(probe.function):
                 at_return = probe.attach is Attach.KRETPROBE
                 found[number] = entry_of(btf, probe.function, probe.module, at_return=at_return)
         return {number: entry for number, entry in found.items() if entry is not None}
