@@ -29,9 +29,8 @@ class Symbols:
         self._text = path.read_bytes()
         self._functions = set(_FUNCTION.findall(self._text))
         self._suffixed: dict[str, list[str]] = defaultdict(list)
-        # Of a hundred thousand names some thousands have a suffix.
-        for name in [name for name in self._functions if b"." in name]:
-            if b".cold" not in name:
+        for name in self._functions:
+            if b"." in name and b".cold" not in name:
                 symbol = name.decode()
                 self._suffixed[plain(symbol)].append(symbol)
 

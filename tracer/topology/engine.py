@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What a container engine that runs says when it is asked. ``engines`` asks, where there is one.
 
-A module of its own because of what HTTP takes along: importing that is a tenth of a start.
+A module of its own because of what HTTP takes along: importing that takes time.
 """
 
 from __future__ import annotations
