@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from tracer import __version__
@@ -180,7 +181,10 @@ class Session:
         )
         self._exchanges = Exchanges()
         self._begun: Capture | None = None
-        self._stop = threading.Event()
+        # Not threading.Event: who waits for it holds its lock for a moment, and a signal's handler,
+        # which runs in the same thread, would wait for ever then. This put() may interrupt get().
+        self._stop: SimpleQueue[None] = SimpleQueue()
+        self._stopped = False
         self._draining = False
         self._hurried = False
         self._unread = 0
@@ -204,7 +208,8 @@ class Session:
         """
         if self._draining:
             self._hurried = True
-        self._stop.set()
+        self._stopped = True
+        self._stop.put(None)
 
     def run(
         self,
@@ -233,7 +238,7 @@ class Session:
             ceiling = self._ceiling(self._limits)
             end = None if seconds is None else time.monotonic() + seconds
             told = -math.inf
-            while not self._stop.is_set() and go_on():
+            while not self._stopped and go_on():
                 busy = self._read(most)
                 self._sample(ceiling.look(self._arrived, self._made))
                 if health is not None and time.monotonic() - told > HEALTH_S:
@@ -243,7 +248,8 @@ class Session:
                 if left <= 0 or self._journeys == most:
                     break
                 if not busy:
-                    self._stop.wait(min(QUIET_S, left))
+                    with suppress(Empty):
+                        self._stop.get(timeout=min(QUIET_S, left))
             self._drain(most, waiting)
             summary = self._summary(capture)
             self._sink.end(summary)

@@ -3,8 +3,14 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -297,6 +303,38 @@ def test_stop_ends_it() -> None:
     session = Session(source, PLACES, sink)
     session.run(ready=lambda _: session.stop())
     assert sink.calls[-1] == "end"
+
+
+def test_a_signal_stops_it_at_whatever_line_it_waits() -> None:
+    """A signal's handler runs between two steps of what it interrupts, also of the wait itself."""
+    for at in range(60):
+        session = Session(Playback(), PLACES, Kept())
+        steps = itertools.count()
+
+        def interrupt(
+            frame: FrameType,
+            event: str,
+            _: object,
+            *,
+            at: int = at,
+            session: Session = session,
+            steps: Iterator[int] = steps,
+        ) -> object:
+            waits = Path(frame.f_code.co_filename).name == "threading.py"
+            if event == "line" and waits and next(steps) == at:
+                session.stop()
+            return interrupt
+
+        def run(*, interrupt: Any = interrupt, session: Session = session) -> None:
+            sys.settrace(interrupt)
+            session.run(seconds=0.2)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive(), f"it waits for ever: stopped at step {at}"
+        if next(steps) <= at:
+            return
 
 
 def test_told_again_to_stop_it_leaves_what_it_has_not_read_and_counts_it() -> None:
