@@ -7,7 +7,7 @@
  * It is given what tcpdump would show: the frame from its Ethernet header on, with a VLAN tag that
  * is kept beside the packet in its place. A packet that has no Ethernet header yet, or never gets
  * one, is given one with the addresses 0. What is paged (skb->data_len bytes at the end) cannot be
- * looked at. No maps here.
+ * looked at, but for a page that begins with the network header. No maps here.
  */
 #ifndef SKBTRACE_FILTER_H
 #define SKBTRACE_FILTER_H
@@ -22,7 +22,6 @@ enum choice {
 #define FRONT_AT 2 /* where the frame begins in `front`: that aligns what lies behind byte 14 */
 #define FRONT_BYTES 62
 #define ETH_ADDRESSES 12
-#define ETH_BYTES 14
 #define TAG_BYTES 4
 
 struct frame {
@@ -66,7 +65,7 @@ static __always_inline bool load_at(const struct frame *frame, __u64 at, __u32 s
 {
 	if (at + size > frame->linear)
 		return false;
-	if (at < ETH_BYTES + TAG_BYTES) { /* which need not lie together with the rest */
+	if (at < ETHERNET_BYTES + TAG_BYTES) { /* which need not lie together with the rest */
 		__u64 from = at + FRONT_AT, bits = from % 8 * 8;
 		const __u64 *front = frame->front;
 		__u64 first = from < 8 ? front[0] : from < 16 ? front[1] : front[2];
@@ -107,61 +106,66 @@ static __always_inline bool load_at(const struct frame *frame, __u64 at, __u32 s
 	}
 FILTER(accepts, SKBTRACE_FILTER)
 
-/* Return whether the packet has an Ethernet header of its own. */
-static __always_inline bool see_frame(struct frame *frame, __u64 skb)
+/* `most` bytes from there, or as many as there are. */
+static __always_inline void copy_some(void *to, __u64 from, __u64 size, const __u64 most)
 {
-	struct headers at;
-	find_headers(&at, skb);
+	FORGET(size);
+	if (size > most)
+		size = most;
+	bpf_probe_read_kernel(to, size, (void *)from);
+}
+
+/* Return whether the packet has an Ethernet header of its own. */
+static __always_inline bool see_frame(struct frame *frame, const struct headers *at,
+				      const struct layout *of, __u64 skb)
+{
 	char *front = (char *)frame->front + FRONT_AT;
-	__u32 tag = at.tagged ? TAG_BYTES : 0;
-	bool ethernet = at.network - at.start >= ETH_BYTES;
-	__u32 missing = tag;
+	bool ethernet = at->l2_len >= ETHERNET_BYTES;
+	__u32 link = ethernet ? ETHERNET_BYTES : at->l2_len;
+	__u32 tag = of->tagged ? TAG_BYTES : 0;
+	__u32 size = at->size > link ? at->size - link : 0;
+	/* what follows the Ethernet header, own or not */
+	__u64 behind = at->apart || !ethernet ? at->network : at->start + ETHERNET_BYTES;
 
 #pragma unroll
 	for (int i = 0; i < 8; i++)
 		frame->front[i] = 0;
-	if (ethernet && !tag) {
-		bpf_probe_read_kernel(front, FRONT_BYTES, (void *)at.start);
-	} else if (ethernet) {
-		bpf_probe_read_kernel(front, ETH_ADDRESSES, (void *)at.start);
-		bpf_probe_read_kernel(front + ETH_ADDRESSES + TAG_BYTES,
-				      FRONT_BYTES - ETH_ADDRESSES - TAG_BYTES,
-				      (void *)(at.start + ETH_ADDRESSES));
-	} else {
-		__u16 type = at.protocol;
+	frame->rest = behind - ETHERNET_BYTES - tag;
+	frame->linear = size + ETHERNET_BYTES + tag;
+	frame->len = of->len + (__s16)at->pulled - link + ETHERNET_BYTES + tag;
+	if (ethernet && !at->apart && !tag) {
+		bpf_probe_read_kernel(front, FRONT_BYTES, (void *)at->start);
+		return true;
+	}
+	__u16 type = of->protocol;
+	if (ethernet) {
+		bpf_probe_read_kernel(front, ETH_ADDRESSES, (void *)at->start);
+		type = read_u16(at->start + ETH_ADDRESSES);
+	} else if (!type) { /* IP has not said it yet */
 		__u8 version = 0;
-		bpf_probe_read_kernel(&version, 1, (void *)at.network);
-		if (!type) /* IP has not said it yet */
-			type = version >> 4 == 4   ? __builtin_bswap16(0x0800)
-			       : version >> 4 == 6 ? __builtin_bswap16(0x86dd)
-						   : 0;
-		missing += ETH_BYTES;
-		at.start = at.network;
-		if (tag) {
-			*(__u16 *)(front + ETH_BYTES + 2) = type;
-			bpf_probe_read_kernel(front + ETH_BYTES + TAG_BYTES,
-					      FRONT_BYTES - ETH_BYTES - TAG_BYTES,
-					      (void *)at.start);
-		} else {
-			*(__u16 *)(front + ETH_ADDRESSES) = type;
-			bpf_probe_read_kernel(front + ETH_BYTES, FRONT_BYTES - ETH_BYTES,
-					      (void *)at.start);
-		}
+		bpf_probe_read_kernel(&version, 1, (void *)at->network);
+		type = version >> 4 == 4   ? __builtin_bswap16(0x0800)
+		       : version >> 4 == 6 ? __builtin_bswap16(0x86dd)
+					   : 0;
 	}
-	if (tag) {
-		*(__u16 *)(front + ETH_ADDRESSES) = read_u16(skb + OFF_SK_BUFF_VLAN_PROTO);
-		*(__u16 *)(front + ETH_BYTES) = __builtin_bswap16(at.tci);
+	if (!tag) {
+		*(__u16 *)(front + ETH_ADDRESSES) = type;
+		copy_some(front + ETHERNET_BYTES, behind, size, FRONT_BYTES - ETHERNET_BYTES);
+		return ethernet;
 	}
-	frame->rest = at.start - missing;
-	frame->len = skb_len(skb) + (at.data - at.start) + missing;
-	frame->linear = frame->len - read_u32(skb + OFF_SK_BUFF_DATA_LEN);
+	*(__u16 *)(front + ETH_ADDRESSES) = read_u16(skb + OFF_SK_BUFF_VLAN_PROTO);
+	*(__u16 *)(front + ETHERNET_BYTES) = __builtin_bswap16(of->tci);
+	*(__u16 *)(front + ETHERNET_BYTES + 2) = type;
+	copy_some(front + ETHERNET_BYTES + TAG_BYTES, behind, size,
+		  FRONT_BYTES - ETHERNET_BYTES - TAG_BYTES);
 	return ethernet;
 }
 
-static __always_inline enum choice chosen(__u64 skb)
+static __always_inline enum choice chosen(const struct headers *at, const struct layout *of,
+					  __u64 skb)
 {
 	struct frame frame;
-	bool ethernet = see_frame(&frame, skb);
+	bool ethernet = see_frame(&frame, at, of, skb);
 #ifdef SKBTRACE_FILTER_ADDRESSES
 	if (!ethernet)
 		return LATER;

@@ -91,9 +91,6 @@ struct live {
 
 #define NO_TAP 0xff
 
-/* What the compiler knows of a value it does not tell the verifier: it must be compared again. */
-#define FORGET(value) asm volatile("" : "+r"(value))
-
 static __always_inline struct skbtrace_hop *next_slot(struct live *p)
 {
 	__u64 n = p->record.slots;
@@ -118,37 +115,23 @@ static __always_inline void note(struct live *p, __u8 kind, __u32 word, __u16 ha
 }
 
 #ifdef SKBTRACE_SNAPLEN
-#define ETHERNET_BYTES 14
 #define VLAN_BYTES 4
 
 /*
- * After read_headers(): keep the packet's first bytes, so many that the frame which user space makes
- * of them, with an Ethernet header and the tag beside the packet, has SKBTRACE_SNAPLEN at most. Only
- * what lies together: skb->data_len bytes at the end are in pages.
+ * Keep the packet's first bytes, so many that the frame which user space makes of them, with an
+ * Ethernet header and the tag beside the packet, has SKBTRACE_SNAPLEN at most. Only what its headers
+ * lie together with.
  */
-static __always_inline void keep_bytes(struct live *p, __u64 skb)
+static __always_inline void keep_bytes(struct live *p, const struct headers *at,
+				       const struct layout *of)
 {
-	struct skbtrace_record *record = &p->record;
-	__s64 pulled = (__s16)record->pulled;
-	__u64 start = read_u64(skb + OFF_SK_BUFF_DATA) - pulled;
-	__s64 there = (__s64)skb_len(skb) - read_u32(skb + OFF_SK_BUFF_DATA_LEN) + pulled;
-	__s64 most = SKBTRACE_SNAPLEN;
+	__u64 most = SKBTRACE_SNAPLEN;
 
-	if (record->has_vlan)
+	if (of->tagged)
 		most -= VLAN_BYTES;
-	if (record->l2_len < ETHERNET_BYTES)
-		most -= ETHERNET_BYTES - record->l2_len;
-	if (there > most)
-		there = most;
-	p->kept = 0;
-	if (there <= 0)
-		return;
-	__u64 size = there;
-	FORGET(size);
-	if (size > SKBTRACE_SNAPLEN)
-		return;
-	if (!bpf_probe_read_kernel(p->bytes, size, (void *)start))
-		p->kept = size;
+	if (at->l2_len < ETHERNET_BYTES)
+		most -= ETHERNET_BYTES - at->l2_len;
+	p->kept = copy_headers(p->bytes, at, most, SKBTRACE_SNAPLEN);
 }
 
 /*
@@ -311,7 +294,8 @@ static __always_inline void see_headers(struct live *p, struct window *w, bool f
 	__u32 ports = 0;
 	__u16 ttl = 0;
 
-	if (network == 0 || network == 0xffff) /* not set yet */
+	/* not set yet, or in a page */
+	if (network == 0 || network == 0xffff || network >= WINDOW(w, __u32, OFF_SK_BUFF_TAIL))
 		return;
 	if (mac + 14 == network) {
 		bpf_probe_read_kernel((char *)f.word + 2, 62, (void *)(head + mac));

@@ -80,6 +80,8 @@ struct hit {
 	__u64 dev;  /* fentry: its device, if it has one already */
 	__u32 ifindex;
 	__u32 netns;
+	__u64 how;	      /* fentry: enum how, what is known of its address */
+	struct layout layout; /* of a packet that is seen first */
 };
 
 /* A function that makes skbs and is under way on this CPU. */
@@ -115,6 +117,7 @@ struct cpu_state {
 	struct judge judge;
 	struct hit hit;
 	struct walk walk;
+	__u64 base;		     /* of its variables; 0: see base_of() */
 	__u64 number_of[PROBES_MAX]; /* fentry: see number_of() */
 };
 
@@ -523,14 +526,15 @@ static __always_inline void pass_away(__u64 skb, __u32 slot, enum how how)
 }
 
 /* At first sight. What is made of a packet goes with it: see skbtrace_branch(). */
-static __always_inline enum choice decide(struct live *p, __u64 skb, __u64 now, bool arrives)
+static __always_inline enum choice decide(struct live *p, __u64 skb, const struct headers *at,
+					  const struct layout *of, __u64 now, bool arrives)
 {
 	__u32 zero = 0;
 	__u32 why = PASSED_NOT;
 	if (!is_wanted(skb, arrives))
 		why = PASSED_FILTER;
 #ifdef SKBTRACE_FILTER
-	switch (why ? REFUSE : chosen(skb)) {
+	switch (why ? REFUSE : chosen(at, of, skb)) {
 	case TAKE:
 		break;
 	case REFUSE:
@@ -548,7 +552,7 @@ static __always_inline enum choice decide(struct live *p, __u64 skb, __u64 now, 
 #endif
 #ifdef SKBTRACE_PER_FLOW_NS
 	if (!why) {
-		read_headers(&p->record, skb);
+		read_headers(&p->record, at, of);
 		__u64 flow = flow_of(&p->record);
 		__u64 *next = flows.lookup_or_try_init(&flow, &now);
 		if (next && !may_begin(next, now, SKBTRACE_PER_FLOW_NS))
@@ -571,7 +575,7 @@ static __always_inline enum choice decide(struct live *p, __u64 skb, __u64 now, 
 #define pass_over(p, skb, why)
 #define pass_on(skb, slot)
 #define pass_away(skb, slot, how)
-#define decide(p, skb, now, arrives) TAKE
+#define decide(p, skb, at, of, now, arrives) TAKE
 #endif
 
 /* Nobody is woken: user space looks twenty times a second, which costs a packet nothing. */
@@ -632,14 +636,36 @@ static __always_inline void end_unseen(struct live *p)
 	mark(p->slot, p->record.skb, ENDED);
 }
 
+#ifdef SKBTRACE_PREEMPT_COUNT
+static __always_inline __u64 base_of(struct cpu_state *cpu)
+{
+	if (!cpu->base)
+		cpu->base = this_base();
+	return cpu->base;
+}
+#endif
+
 /* On whose behalf, if a process is at work. */
-static __always_inline void note_task(struct live *p)
+static __always_inline void note_task(struct live *p, struct cpu_state *cpu, enum context context)
 {
 #ifdef SKBTRACE_PREEMPT_COUNT
-	if (!in_process())
+	__u32 netns;
+	if (is_interrupted(base_of(cpu)))
 		return;
+#ifdef SKBTRACE_GET_CURRENT_TASK_BTF
+	if (context == FENTRY) {
+		const void *task = current_task();
+		if (load_u32(task, OFF_TASK_STRUCT_FLAGS) & PF_KTHREAD)
+			return;
+		netns = typed_task_netns(task);
+	} else
+#endif
+	{
+		if (is_kthread())
+			return;
+		netns = task_netns();
+	}
 	__u64 comm[2] = {};
-	__u32 netns = task_netns();
 	bpf_get_current_comm(comm, sizeof(comm));
 	note(p, SKBTRACE_NOTE_TASK, bpf_get_current_pid_tgid() >> 32, 0, comm[0], comm[1]);
 	if (netns && netns != p->netns)
@@ -649,7 +675,8 @@ static __always_inline void note_task(struct live *p)
 
 /* Begin the record of a packet that is at the device p says: its headers, its first hop. */
 static __always_inline void begin_record(struct live *p, struct cpu_state *cpu,
-					 enum context context, __u64 skb, __u64 now, __u32 probe,
+					 enum context context, __u64 skb, const struct headers *at,
+					 const struct layout *of, __u64 now, __u32 probe,
 					 __u32 final, __u32 arg)
 {
 	__u64 number = ++cpu->number * CONTEXTS + context;
@@ -661,9 +688,9 @@ static __always_inline void begin_record(struct live *p, struct cpu_state *cpu,
 	p->record.slots = 1;
 	p->record.flags = 0;
 	p->record.state = 0;
-	read_headers(&p->record, skb);
+	read_headers(&p->record, at, of);
 #ifdef SKBTRACE_SNAPLEN
-	keep_bytes(p, skb);
+	keep_bytes(p, at, of);
 #endif
 #ifdef SKBTRACE_CHANGES
 	struct window w;
@@ -674,7 +701,7 @@ static __always_inline void begin_record(struct live *p, struct cpu_state *cpu,
 	p->seen.ttl = 0;
 	see_headers(p, &w, true);
 #endif
-	p->len = skb_len(skb);
+	p->len = of->len;
 	p->last = probe;
 	p->last_ns = now;
 	p->final = final;
@@ -697,8 +724,8 @@ static __always_inline void begin_journey(enum context context)
 	if (!cpu)
 		return;
 	__u64 skb = cpu->hit.skb;
-	__u32 slot = 0;
-	enum how how = look_up(skb, &slot);
+	__u32 slot = cpu->hit.slot;
+	enum how how = context == FENTRY ? cpu->hit.how : look_up(skb, &slot);
 	if (is_passed(how)) {
 		pass_on(skb, slot);
 		return;
@@ -730,12 +757,17 @@ static __always_inline void begin_journey(enum context context)
 	p->netns = netns;
 	p->routed = routed;
 	p->beside = place == BESIDE;
-	if (decide(p, skb, cpu->hit.now, cpu->hit.arrives) != TAKE)
+	struct layout *of = &cpu->hit.layout;
+	struct headers at;
+	if (context != FENTRY)
+		read_layout(of, skb);
+	find_headers(&at, of);
+	if (decide(p, skb, &at, of, cpu->hit.now, cpu->hit.arrives) != TAKE)
 		return;
-	begin_record(p, cpu, context, skb, cpu->hit.now, cpu->hit.probe, cpu->hit.final,
+	begin_record(p, cpu, context, skb, &at, of, cpu->hit.now, cpu->hit.probe, cpu->hit.final,
 		     cpu->hit.arg);
 	p->port = cpu->hit.port;
-	note_task(p);
+	note_task(p, cpu, context);
 }
 
 int skbtrace_begin(struct pt_regs *ctx)
@@ -1302,21 +1334,28 @@ static __always_inline __u64 next_made(struct hit *hit)
 	return skb;
 }
 
-/* A packet was made of another one. */
+/* A packet was made of another one. `typed`: the same, if the verifier knows it. */
 static __always_inline void begin_branch(enum context context, struct cpu_state *cpu,
 					 struct live *parent, __u64 parent_skb, __u64 skb,
-					 __u64 now, __u32 probe)
+					 const void *typed, __u64 now, __u32 probe)
 {
 	struct live *p = made_anew(skb);
 	if (!p)
 		return;
+	struct layout *of = &cpu->hit.layout;
+	struct headers at;
+	if (context == FEXIT)
+		load_layout(of, typed);
+	else
+		read_layout(of, skb);
+	find_headers(&at, of);
 	p->dev = parent->dev;
 	p->ifindex = parent->ifindex;
 	p->netns = parent->netns;
 	p->routed = parent->routed;
 	p->beside = parent->beside;
 	p->parent_skb = parent_skb;
-	begin_record(p, cpu, context, skb, now, probe, 0, 0);
+	begin_record(p, cpu, context, skb, &at, of, now, probe, 0, 0);
 	p->record.parent = parent->record.id;
 	note(parent, SKBTRACE_NOTE_CLONE, 0, 0, p->record.id, 0);
 }
@@ -1336,7 +1375,8 @@ int skbtrace_branch(struct pt_regs *ctx)
 	for (int i = 0; i < SEGMENTS_AT_A_TIME; i++) {
 		if (!hit->made || !make_room(parent, hit->now, 1))
 			return 0;
-		begin_branch(KPROBE, cpu, parent, parent_skb, next_made(hit), hit->now, hit->probe);
+		begin_branch(KPROBE, cpu, parent, parent_skb, next_made(hit), 0, hit->now,
+			     hit->probe);
 	}
 	if (hit->made) {
 		programs.call(ctx, BRANCH);
@@ -1469,7 +1509,8 @@ static __always_inline void note_tap(struct live *p, __u64 skb)
  * A free. skb_release_head_state sees each exactly once, also those no tracepoint sees, but for
  * datagrams whose head state went before they were read: __consume_stateless_skb frees those.
  */
-static __always_inline void end_skb(enum context context, __u32 probe, __u64 skb)
+static __always_inline void end_skb(struct cpu_state *cpu, enum context context, __u32 probe,
+				    __u64 skb)
 {
 	__u32 slot = 0;
 	enum how how = look_up(skb, &slot);
@@ -1498,13 +1539,13 @@ static __always_inline void end_skb(enum context context, __u32 probe, __u64 skb
 	if (p->last == SKBTRACE_REQUEST)
 		note_listener(p);
 	if (p->sk)
-		note_task(p);
+		note_task(p, cpu, context);
 	p->record.flags |= SKBTRACE_LAST;
 	count_end(p, netns, ifindex);
 	send(p, now);
 	mark(slot, skb, ENDED);
 }
-#define end(ctx, cpu, probe, final, skb) end_skb(KPROBE, probe, skb)
+#define end(ctx, cpu, probe, final, skb) end_skb(cpu, KPROBE, probe, skb)
 
 /*
  * The same for a function whose arguments the kernel tells, by fentry: the call costs a third of a
@@ -1533,8 +1574,10 @@ static __always_inline __u64 number_of(struct cpu_state *cpu, __u32 probe, const
 }
 
 /* What costs the next program a call for each member, for it has no typed pointer. */
-static __always_inline void hand_device(struct hit *hit, const void *dev)
+static __always_inline void hand_typed(struct hit *hit, const void *skb)
 {
+	const void *dev = load_pointer(skb, OFF_SK_BUFF_DEV);
+	load_layout(&hit->layout, skb);
 	hit->dev = (__u64)dev;
 	if (!dev)
 		return;
@@ -1570,7 +1613,8 @@ static __always_inline void start_typed(struct arguments *given, struct cpu_stat
 	struct hit *hit = hand(cpu, probe, final, skb, slot);
 	hit->arg = arg;
 	hit->port = port;
-	hand_device(hit, load_pointer(typed, OFF_SK_BUFF_DEV));
+	hit->how = how == FOLLOWED ? ENDED : how;
+	hand_typed(hit, typed);
 	programs.call(given, BEGIN);
 	cpu->hit.busy = 0;
 }
@@ -1621,12 +1665,12 @@ static __always_inline void serve_typed(struct cpu_state *cpu, __u32 probe, cons
 
 /* At its return skb_clone() is told what it was given and what it has made. */
 static __always_inline void cloned_typed(struct cpu_state *cpu, __u32 probe, const void *typed,
-					 __u64 made)
+					 const void *made)
 {
 	if (!made)
 		return;
 	__u64 skb = number_of(cpu, probe, typed);
-	__u64 clone = number_of(cpu, probe, (const void *)made);
+	__u64 clone = number_of(cpu, probe, made);
 	__u32 slot = 0;
 	enum how how = look_up(skb, &slot);
 	if (is_passed(how))
@@ -1641,25 +1685,26 @@ static __always_inline void cloned_typed(struct cpu_state *cpu, __u32 probe, con
 	add_typed_hop(p, now, probe - 1, 0, typed, 0);
 	come_within(p);
 	p->port = 0;
-	begin_branch(FEXIT, cpu, p, skb, clone, now, probe - 1);
+	begin_branch(FEXIT, cpu, p, skb, clone, made, now, probe - 1);
 }
 #define cloned_fexit(given, cpu, probe, final, typed)                                              \
-	cloned_typed(cpu, probe, typed, (given)->arg[2])
+	cloned_typed(cpu, probe, typed, (const void *)(given)->arg[2])
 #define end_fentry(given, cpu, probe, final, typed)                                                \
-	end_skb(FENTRY, probe, number_of(cpu, probe, typed))
+	end_skb(cpu, FENTRY, probe, number_of(cpu, probe, typed))
 #endif
 
 /* The consume_skb tracepoint: of a packet that a driver was given last, this is its free. */
-static __always_inline void sent_skb(struct bpf_raw_tracepoint_args *ctx, __u32 probe)
+static __always_inline void sent_skb(struct bpf_raw_tracepoint_args *ctx, struct cpu_state *cpu,
+				     __u32 probe)
 {
 	__u64 skb = ctx->args[0];
 	__u32 slot = 0;
 	enum how how = look_up(skb, &slot);
 	struct live *p = how == FOLLOWED ? live.lookup(&slot) : 0;
 	if (is_passed(how) || (p && p->last == SKBTRACE_DRIVER))
-		end_skb(TRACEPOINT, probe, skb);
+		end_skb(cpu, TRACEPOINT, probe, skb);
 }
-#define sent(ctx, cpu, probe, final, skb) sent_skb(ctx, probe)
+#define sent(ctx, cpu, probe, final, skb) sent_skb(ctx, cpu, probe)
 
 /*
  * The attach points: one thin function per row of the table, named by its position. Its hits are

@@ -225,16 +225,30 @@ _C = r"""
 #include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
-typedef unsigned char __u8; typedef unsigned short __u16; typedef int __s32;
+typedef unsigned char __u8; typedef unsigned short __u16; typedef short __s16; typedef int __s32;
 typedef unsigned int __u32; typedef unsigned long long __u64;
 #define __always_inline inline
 #define bpf_probe_read_kernel(to, size, from) memcpy(to, from, size)
 struct sk_buff {
+    __u64 others;
+    __u32 tail, end;
     unsigned char *head, *data;
     __u32 len, data_len;
     __u16 protocol, transport_header, network_header, mac_header;
     union { struct { __u16 vlan_proto, vlan_tci; }; __u32 vlan_all; };
 };
+struct frag { __u64 page; __u32 len, offset; };
+struct skb_shared_info { __u8 flags, nr_frags; struct frag frags[1]; };
+#define OFF_SKB_SHARED_INFO_NR_FRAGS offsetof(struct skb_shared_info, nr_frags)
+#define OFF_SKB_SHARED_INFO_FRAGS offsetof(struct skb_shared_info, frags)
+/* The page of an address is the address, but for its last bits. */
+static __u64 zero;
+#define SKBTRACE_VMEMMAP_BASE ((__u64)&zero)
+#define SKBTRACE_PAGE_OFFSET_BASE ((__u64)&zero)
+#define SIZE_PAGE 4096
+#define OFF_SK_BUFF_TAIL offsetof(struct sk_buff, tail)
+#define OFF_SK_BUFF_END offsetof(struct sk_buff, end)
+#define OFF_SK_BUFF_DATA offsetof(struct sk_buff, data)
 #define OFF_SK_BUFF_HEAD offsetof(struct sk_buff, head)
 #define OFF_SK_BUFF_LEN offsetof(struct sk_buff, len)
 #define OFF_SK_BUFF_DATA_LEN offsetof(struct sk_buff, data_len)
@@ -251,13 +265,15 @@ struct sk_buff {
 #include "filter.h"
 @FILTERS@
 
-enum how { RECEIVED, SENT, DRIVER, ROUTED };
+enum how { RECEIVED, SENT, DRIVER, PAGED, ROUTED, HOWS };
 #define ROOM 128
+#define END 8192
 
 static bool verdict(bool (*filter)(const struct frame *), const unsigned char *bytes,
                     __u32 kept, __u32 length, int how, int beside)
 {
-    static unsigned char memory[8192];
+    static unsigned char memory[END + sizeof(struct skb_shared_info)], page[8192];
+    struct skb_shared_info *shared = (struct skb_shared_info *)(memory + END);
     struct sk_buff skb = { .head = memory, .mac_header = ROOM };
     struct frame frame;
     memset(memory, 0xaa, sizeof(memory)); /* nobody must look beyond the packet */
@@ -272,7 +288,7 @@ static bool verdict(bool (*filter)(const struct frame *), const unsigned char *b
         memcpy(memory + ROOM, bytes, kept);
     }
     memcpy(&skb.protocol, memory + ROOM + 12, 2);
-    skb.network_header = how == DRIVER ? 0 : ROOM + 14;
+    skb.network_header = how == DRIVER || how == PAGED ? 0 : ROOM + 14;
     if (how == ROUTED) /* it has no Ethernet header yet */
         skb.mac_header = 0xffff;
     if (how == ROUTED)
@@ -280,7 +296,26 @@ static bool verdict(bool (*filter)(const struct frame *), const unsigned char *b
     skb.data = memory + ROOM + (how == SENT ? 0 : 14);
     skb.len = length - (how == SENT ? 0 : 14);
     skb.data_len = length - kept;
-    bool own = see_frame(&frame, (__u64)&skb);
+    skb.end = END;
+    skb.tail = ROOM + kept;
+    shared->nr_frags = 0;
+    if (how == PAGED && kept > 14) { /* all but the Ethernet header is in a page */
+        __u64 at = (__u64)page + 5;
+        memset(page, 0xcc, sizeof(page));
+        memcpy(page + 5, memory + ROOM + 14, kept - 14);
+        memset(memory + ROOM + 14, 0xdd, kept - 14);
+        shared->nr_frags = 1;
+        shared->frags[0].page = at & ~4095ULL;
+        shared->frags[0].offset = at & 4095;
+        shared->frags[0].len = kept - 14;
+        skb.tail = ROOM + 14;
+        skb.data_len = length - 14;
+    }
+    struct layout of;
+    struct headers at;
+    read_layout(&of, (__u64)&skb);
+    find_headers(&at, &of);
+    bool own = see_frame(&frame, &at, &of, (__u64)&skb);
     if (own == (how == ROUTED) || frame.len != length + 4 * beside)
         __builtin_trap();
     return filter(&frame);
@@ -292,8 +327,8 @@ void verdicts(bool (*filter)(const struct frame *), const unsigned char *bytes, 
     bool beside = kept >= 18 && bytes[12] == (bytes[13] ? 0x81 + 0 : 0x81) && !bytes[13];
     beside |= kept >= 18 && bytes[12] == 0x88 && bytes[13] == 0xa8;
     for (int tag = 0; tag < 2; tag++)
-        for (int how = RECEIVED; how <= ROUTED; how++)
-            results[4 * tag + how] = verdict(filter, bytes, kept, length, how, tag && beside);
+        for (int how = RECEIVED; how < HOWS; how++)
+            results[HOWS * tag + how] = verdict(filter, bytes, kept, length, how, tag && beside);
 }
 """
 
@@ -326,9 +361,10 @@ class Compiled:
 
     def verdicts(self, number: int, kept: bytes, length: int) -> list[bool]:
         """What the filter of that number says of a packet received, sent, just come from a driver,
-        and routed without an Ethernet header; then of the same with its VLAN tag beside it."""
+        the same with all but the Ethernet header in a page, and routed without an Ethernet header;
+        then of the same with its VLAN tag beside it."""
         get = self._library[f"get_{number}"]
         get.restype = ctypes.c_void_p
-        results = ctypes.create_string_buffer(8)
+        results = ctypes.create_string_buffer(10)
         self._library.verdicts(ctypes.c_void_p(get()), kept, len(kept), length, results)
         return [bool(result) for result in results.raw]

@@ -102,7 +102,7 @@ def test_what_keeps_bytes_is_compiled_only_if_that_is_asked_for() -> None:
         program = str(SOURCE / "skbtrace.bpf.c")
         return subprocess.check_output([*words, *more, program], text=True)
 
-    marks = {"kept", "keep_bytes", "lay_bytes", "bytes", "asm"}
+    marks = {"kept", "keep_bytes", "lay_bytes", "bytes"}
     assert marks <= set(re.findall(r"\w+", given("-DSKBTRACE_SNAPLEN=200")))
     assert marks & set(re.findall(r"\w+", given())) <= {"bytes"}  # of struct skbtrace_end_count
     assert "SNAPLEN" not in given()

@@ -44,9 +44,9 @@ _KERNEL_ARGUMENTS = (
     # Nor believe that it cannot trust the TSC: the HPET it would take instead costs twice as much
     # to read, and every probe reads the clock.
     "tsc=reliable",
-    # What protects a kernel from its users costs time, and there are none. But memory is given out
-    # zeroed, as on Debian's hosts: what is read beyond a packet's bytes depends on it.
-    "mitigations=off hardened_usercopy=off randomize_kstack_offset=off audit=0",
+    # What protects a kernel from its users costs time, and there are none. Memory is given out as
+    # it was left: what is read beyond a packet's bytes is then seen.
+    "mitigations=off hardened_usercopy=off randomize_kstack_offset=off audit=0 init_on_alloc=0",
     # rep_good, of which 5.10 knows no name: with it pages are cleared by `rep stosq`, see erms.
     "clearcpuid=112",
 )

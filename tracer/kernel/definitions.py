@@ -32,7 +32,11 @@ STEPS_LEAST, STEPS_OF_ALL = 64, 8192
 
 # What every kernel we know has.
 _NEEDED = {
-    "sk_buff": ("dev", "len", "head", "data", "next", "protocol", "mac_header", "network_header"),
+    "sk_buff": (
+        *("dev", "len", "data_len", "next", "protocol", "mac_header", "network_header"),
+        *("tail", "end", "head", "data"),
+    ),
+    "skb_shared_info": ("nr_frags", "frags"),
     "net_device": ("ifindex", "nd_net", "netdev_ops", "ip_ptr", "mtu", "rx_handler"),
     "dst_entry": ("dev",),
     "sock_common": ("skc_net", "skc_family"),
@@ -57,7 +61,6 @@ _NEEDED_MORE = (
     ("sk_buff", "mark"),
     ("sk_buff", "vlan_tci"),
     ("sk_buff", "vlan_proto"),
-    ("sk_buff", "data_len"),
     ("net_device", "rx_handler_data"),
     ("sock", "sk_ack_backlog"),
     ("sock", "sk_max_ack_backlog"),
@@ -76,7 +79,8 @@ _PER_CPU = ("__per_cpu_offset", "__preempt_count", "pcpu_hot", "softnet_data")
 _OPS = ("veth_netdev_ops", "br_netdev_ops", "loopback_ops")
 _BACKLOG_LIMIT = ("netdev_max_backlog", "net_hotdata")
 _FUNCTIONS = ("br_handle_frame", "sock_rfree")
-SYMBOLS = (*_PER_CPU, *_OPS, *_BACKLOG_LIMIT, *_FUNCTIONS)
+_PAGES = ("vmemmap_base", "page_offset_base")
+SYMBOLS = (*_PER_CPU, *_OPS, *_BACKLOG_LIMIT, *_FUNCTIONS, *_PAGES)
 """What ``definitions`` wants the addresses of."""
 
 MODULES = Path("/sys/module")
@@ -116,8 +120,9 @@ def definitions(
     }
     values |= {"SKBTRACE_SCOPED": 1} if scoped else {}
     values |= {"SKBTRACE_FENTRY": 1} if fentry else {}
-    get_func_arg = helper(btf, "get_func_arg")
-    values |= {} if get_func_arg is None else {"SKBTRACE_GET_FUNC_ARG": get_func_arg}
+    for name in ("get_func_arg", "get_current_task_btf"):
+        number = helper(btf, name)
+        values |= {} if number is None else {f"SKBTRACE_{name.upper()}": number}
     for struct, member in (
         *((struct, member) for struct, members in _NEEDED.items() for member in members),
         *_NEEDED_MORE,
@@ -128,11 +133,7 @@ def definitions(
         if found is not None:
             values[_name(struct, member)] = found
     values |= _vlan(btf) | _is_data(btf) | _places(btf, addresses) | _bridge_port(btf)
-    for member in ("network_header", "mac_header"):  # read_headers() reads all in one go
-        if not 0 <= _offset(btf, "sk_buff", member) - _offset(btf, "sk_buff", "protocol") <= 6:
-            raise PrerequisiteError(f"this kernel's sk_buff keeps {member} far from protocol")
-    if _offset(btf, "sk_buff", "data") - _offset(btf, "sk_buff", "head") != 8:  # likewise
-        raise PrerequisiteError("this kernel's sk_buff keeps data far from head")
+    _neighbours(btf)
     if asked.changes:
         values |= _window(btf)
     if asked.filter is not None:
@@ -158,6 +159,20 @@ def definitions(
         f"-DSKBTRACE_PROBED_OPS(o)=({ops or 0})",
         f"-DSKBTRACE_PROBES(X)={rows}",
     ]
+
+
+def _neighbours(btf: Btf) -> None:
+    """PrerequisiteError if what read_layout() reads in one go does not lie together."""
+    for member in ("network_header", "mac_header"):
+        if not 0 <= _offset(btf, "sk_buff", member) - _offset(btf, "sk_buff", "protocol") <= 6:
+            raise PrerequisiteError(f"this kernel's sk_buff keeps {member} far from protocol")
+    tail, end, head, data, length, data_len = (
+        _offset(btf, "sk_buff", m) for m in ("tail", "end", "head", "data", "len", "data_len")
+    )
+    if not (data - head == 8 and {head - tail, head - end} <= {4, 8, 12, 16}):
+        raise PrerequisiteError("this kernel's sk_buff keeps tail far from head")
+    if data_len - length != 4:
+        raise PrerequisiteError("this kernel's sk_buff keeps data_len far from len")
 
 
 def helper(btf: Btf, name: str) -> int | None:
@@ -241,9 +256,8 @@ def _window(btf: Btf) -> dict[str, int | str]:
         if member != "ip_summed":
             values[_name("sk_buff", member)] = _offset(btf, "sk_buff", member)
     members = (*_NEEDED["sk_buff"], "_skb_refdst", *_WINDOW)
-    offsets = [
-        _offset(btf, "sk_buff", m) for m in members if m not in {"next", "data", "ip_summed"}
-    ]
+    apart = {"next", "data", "data_len", "end", "ip_summed"}
+    offsets = [_offset(btf, "sk_buff", m) for m in members if m not in apart]
     first = min(offsets) & ~7
     values["SKB_FIRST"] = first
     values["SKB_WINDOW"] = (max(offsets) & ~7) + 8 - first
@@ -269,6 +283,10 @@ def _places(btf: Btf, addresses: Mapping[str, int]) -> dict[str, int | str]:
         limit = addresses["net_hotdata"] + hotdata
     if limit is not None:
         values["SKBTRACE_MAX_BACKLOG"] = f"{limit:#x}ULL"
+    page = btf.size("page")
+    if page is not None and all(name in addresses for name in _PAGES):
+        values["SIZE_PAGE"] = page
+        values |= {f"SKBTRACE_{name.upper()}": f"{addresses[name]:#x}ULL" for name in _PAGES}
     for function in _FUNCTIONS:
         if function in addresses:
             values[f"SKBTRACE_{function.upper()}"] = f"{addresses[function]:#x}ULL"
