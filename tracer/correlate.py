@@ -146,7 +146,7 @@ _PROCESSED = frozenset(
     }
 )
 # Free what is left in the queues of a TCP socket that goes; the second, of one nobody accepted.
-_PURGES = frozenset({"sk_stream_kill_queues", "tcp_disconnect"})
+PURGES = frozenset({"sk_stream_kill_queues", "tcp_disconnect"})
 
 _OUTCOMES = {
     Proof.DELIVERED: Outcome.DELIVERED,
@@ -552,7 +552,7 @@ def _ending(
             return Outcome.DROPPED, _REQUEST
         processed = proof is not None and (
             (drop.reason, drop.function) in _PROCESSED
-            or (drop.function in _PURGES and not _carries_data(first, flow))
+            or (drop.function in PURGES and not _carries_data(first, flow))
         )
         if not processed and not (queued and drop.reason in _NO_TAKER):
             return Outcome.DROPPED, "kfree_skb"

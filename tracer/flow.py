@@ -23,6 +23,11 @@ _FRAGMENT = 44
 # ICMPv6 has packet too big beside them.
 _ERRORS = {"icmp": (3, 11, 12), "icmpv6": (1, 2, 3, 4)}
 _TCP_FLAGS = ((0x02, "S"), (0x01, "F"), (0x04, "R"), (0x08, "P"), (0x20, "U"))
+_FLAGS = tuple(
+    ("".join(letter for bit, letter in _TCP_FLAGS if bits & bit) + ("." if bits & 0x10 else ""))
+    or "none"
+    for bits in range(0x40)
+)
 _ARP_OPS = {1: "request", 2: "reply"}
 
 _IPV4 = struct.Struct("!BBHHHBBH4s4s")
@@ -31,6 +36,17 @@ _ARP = struct.Struct("!HHBBH6s4s6s4s")
 _PORTS = struct.Struct("!HH")
 _TCP = struct.Struct("!HHIIBB")
 _ICMP = struct.Struct("!BBHHH")
+
+_IPV4_PLAIN = b"\x45"
+_TCP_ENDS = _IPV4.size + 20
+_LEAST = {1: _IPV4.size + _ICMP.size, 6: _TCP_ENDS, 17: _IPV4.size + 8}
+"""IPv4 protocols: bytes that a packet has at least, with its IP header."""
+_FLOWS: dict[tuple[object, ...], tuple[object, ...]] = {}
+_FLOWS_MOST = 8192
+_NO_MORE = (None,) * (len(Flow._fields) - Flow._fields.index("fragment"))
+_NO_ICMP = (None,) * (len(Flow._fields) - Flow._fields.index("icmp_type"))
+_NO_TCP = (None,) * (Flow._fields.index("icmp_type") - Flow._fields.index("fragment"))
+_new = tuple.__new__
 
 
 def flow_of(headers: bytes, l2_len: int, protocol: int, vlan_tci: int | None = None) -> Flow:
@@ -41,6 +57,44 @@ def flow_of(headers: bytes, l2_len: int, protocol: int, vlan_tci: int | None = N
     beside the packet. Where neither says what it is (a packet that IP has not yet given its
     protocol), the version in its first byte does. Any bytes give a Flow.
     """
+    return _known(headers, l2_len, protocol, vlan_tci) or _read(headers, l2_len, protocol, vlan_tci)
+
+
+def _known(headers: bytes, l2_len: int, protocol: int, vlan_tci: int | None) -> Flow | None:
+    """Return the same for most packets: what all of a flow have in common is read once.
+
+    None if it is not of IPv4 without options, or a fragment, or of another protocol than these.
+    """
+    if headers[l2_len : l2_len + 1] != _IPV4_PLAIN or len(headers) < l2_len + _TCP_ENDS:
+        return None
+    _, _, total, ip_id, fragment, _, number, _, _, _ = _IPV4.unpack_from(headers, l2_len)
+    transport = l2_len + _IPV4.size
+    least = _LEAST.get(number)
+    if least is None or fragment & 0x3FFF or 0 < total < least:
+        return None
+    ports = transport if number == 1 else transport + 4
+    key = (protocol, vlan_tci, number, headers[:l2_len], headers[l2_len + 12 : ports])
+    fixed = _FLOWS.get(key)
+    if fixed is None:
+        found = _read(headers, l2_len, protocol, vlan_tci)
+        if len(_FLOWS) >= _FLOWS_MOST:
+            _FLOWS.clear()
+        # Something else if what lies there only looks like IPv4.
+        _FLOWS[key] = found[:8] if found.ip_id == ip_id else ()
+        return found
+    more: tuple[object, ...] | None = None
+    if number == 17:
+        more = _NO_MORE
+    elif number == 6:
+        _, _, seq, ack, _, bits = _TCP.unpack_from(headers, transport)
+        more = (None, _FLAGS[bits & 0x3F], seq, ack if bits & 0x10 else None, *_NO_ICMP)
+    elif headers[transport] in {0, 8}:
+        kind, code, _, ident, seq = _ICMP.unpack_from(headers, transport)
+        more = (*_NO_TCP, kind, code, ident, seq, None, None)
+    return _new(Flow, (*fixed, ip_id, *more)) if more and fixed else None
+
+
+def _read(headers: bytes, l2_len: int, protocol: int, vlan_tci: int | None) -> Flow:
     eth_src = eth_dst = None
     vlan = None if vlan_tci is None else vlan_tci & 0x0FFF
     ethertype, at = protocol, min(l2_len, len(headers))
@@ -138,12 +192,10 @@ def _ipv6(body: bytes, ethertype: int) -> Flow:
 def _transport(flow: Flow, rest: bytes) -> Flow:
     if flow.proto == "tcp" and len(rest) >= _TCP.size:
         sport, dport, seq, ack, _, bits = _TCP.unpack_from(rest)
-        letters = "".join(letter for bit, letter in _TCP_FLAGS if bits & bit)
-        flags = letters + ("." if bits & 0x10 else "")
         return flow._replace(
             sport=sport,
             dport=dport,
-            tcp_flags=flags or "none",
+            tcp_flags=_FLAGS[bits & 0x3F],
             tcp_seq=seq,
             tcp_ack=ack if bits & 0x10 else None,
         )

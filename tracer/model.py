@@ -10,9 +10,10 @@ The names of fields are the names in the trace file (``export/``) wherever both 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import repeat
 from typing import NamedTuple, TypeAlias
 
 from tracer.histogram import Histogram
@@ -257,6 +258,32 @@ class Hop(NamedTuple):
     interrupt, where the running process has nothing to do with the packet."""
     changes: tuple[Change, ...] = ()
     """What was different at the next hop, and so was changed by this function or after it."""
+
+
+class Alike:
+    """What the hops of journeys that are alike have in common: all but their times."""
+
+    __slots__ = ("_after", "_before")
+
+    def __init__(self, hops: Iterable[Hop]) -> None:
+        members = list(zip(*hops, strict=True))
+        at = Hop._fields.index("dt_ns")
+        self._before, self._after = members[:at], members[at + 1 :]
+
+    def hops(self, times: tuple[int, ...]) -> Hops:
+        """Return them with these times."""
+        columns = zip(*self._before, times, *self._after, strict=True)
+        hops = Hops(map(tuple.__new__, repeat(Hop), columns))
+        hops.alike, hops.times = self, times
+        return hops
+
+
+class Hops(tuple[Hop, ...]):
+    """A journey's hops that are like others': what is made of them need not be made again."""
+
+    alike: Alike
+    times: tuple[int, ...]
+    """``dt_ns`` of each."""
 
 
 class Branch(NamedTuple):

@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from tracer import __version__
-from tracer.correlate import Correlator, Names, backlog_of, steps_of
+from tracer.correlate import Names, backlog_of, steps_of
 from tracer.exchanges import Exchanges
 from tracer.limits import EVERYTHING, Ceiling, Limits
 from tracer.model import (
@@ -35,6 +35,7 @@ from tracer.model import (
     TopologyChange,
 )
 from tracer.probes import PROBES
+from tracer.recurring import Recurring
 from tracer.sink import Sink
 from tracer.topology.discover import devices, scope
 from tracer.trigger import Trigger
@@ -176,9 +177,10 @@ class Session:
         self._topology = topology
         self._watch = watch
         self._unsettled_since: float | None = None
-        self._correlator = Correlator(
+        self._recurring = Recurring(
             Names(places.device, places.netns, source.symbol, source.reason, source.table), ids
         )
+        self._correlator = self._recurring.correlator
         self._exchanges = Exchanges()
         self._begun: Capture | None = None
         # Not threading.Event: who waits for it holds its lock for a moment, and a signal's handler,
@@ -282,9 +284,9 @@ class Session:
             self._arrived += len(batch)
         if not self._is_settled() and not at_once:
             return False
-        records = [decode(backlog.popleft()) for _ in range(min(SLICE, len(backlog)))]
+        records = [backlog.popleft() for _ in range(min(SLICE, len(backlog)))]
         self._made += len(records)
-        take = self._correlator.take
+        take = self._recurring.take
         self._hand_over((j for r in records if (j := take(r)) is not None), most)
         return bool(records)
 
@@ -307,6 +309,7 @@ class Session:
         unsettled = watch.unsettled  # before what was found is taken: there may be more by then
         for change in watch.changes():
             self._places.change(change, devices(change.topology))
+            self._recurring.renamed(change.at_ns)
             found = scope(change.topology)
             if found is not None:
                 self._source.rescope(found)

@@ -248,6 +248,16 @@ def encode(record: Record) -> bytes:
     )
 
 
+def slot_mask(probe: int, kind: int, *, keeps_arg: bool) -> bytes:
+    """Return ones for the bytes of a slot that are the same for packets that take the same way.
+
+    Not a hop's time, nor its ``arg`` if that is one, nor the id of what was made of the packet.
+    """
+    if probe != _NOTE:
+        return b"\0\0\0\0" + b"\xff" * 16 + (b"\xff" if keeps_arg else b"\0") * 4
+    return b"\xff" * 8 + (b"\0" if kind == NOTE_CLONE else b"\xff") * 8 + b"\xff" * 8
+
+
 def as_sent(record: bytes, data: bytes) -> bytes:
     """Return a record that has room for all slots as the kernel program would send it."""
     return record[: FIXED.size + record[_SLOTS_AT] * SLOT.size] + data

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -27,6 +28,7 @@ from tracer.model import (
     Verdict,
 )
 from tracer.probes import MISSION, PROBES
+from tracer.recurring import Recurring
 
 C1, HOST, C2 = 101, 1, 102
 ETH0, VETH1, VETH2 = 2, 3, 4
@@ -59,10 +61,21 @@ HEADERS = (ETHERNET + IP + ECHO).ljust(wire.HEADER_BYTES, b"\0")
 
 
 def device(netns: int, ifindex: int, at_ns: int = 0) -> Device:
+    """The same object each time, as topology.names gives it."""
+    return _device(netns, ifindex)
+
+
+@cache
+def _device(netns: int, ifindex: int) -> Device:
     return Device(Netns(netns, NETNS[netns]), ifindex, IFNAMES[netns, ifindex])
 
 
 def netns(inum: int, at_ns: int = 0) -> Netns:
+    return _netns(inum)
+
+
+@cache
+def _netns(inum: int) -> Netns:
     return Netns(inum, NETNS[inum])
 
 
@@ -129,6 +142,9 @@ def one(*records: wire.Record) -> Journey:
     taker = correlator()
     journeys = [j for r in records if (j := taker.take(r)) is not None]
     assert len(journeys) == 1
+    if len(records) == 1:  # and the same from what was learnt of others
+        again = Recurring(names())
+        assert [again.take(wire.encode(*records)) for _ in range(4)] == journeys * 4
     return journeys[0]
 
 

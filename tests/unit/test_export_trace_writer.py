@@ -16,7 +16,7 @@ from tests.unit import any_journey
 from tests.unit.journeys import ALL, CAPTURE, CLONE, DROPPED, REPLY, REQUEST, SUMMARY
 from tracer.errors import TraceFileError
 from tracer.export.trace_writer import TraceWriter
-from tracer.model import Device, Flow, Hop, Journey, Netns, State, Verdict
+from tracer.model import Alike, Device, Flow, Hop, Journey, Netns, State, Verdict
 
 
 def there(members: dict[str, Any]) -> dict[str, Any]:
@@ -122,6 +122,22 @@ def written(*journeys: Journey) -> bytes:
 def test_every_line_is_exactly_the_documented_shape(journeys: list[Journey]) -> None:
     lines = [json.dumps(documented(j), separators=(",", ":")) for j in journeys]
     assert written(*journeys, *journeys).decode("ascii") == "".join(f"{x}\n" for x in lines * 2)
+
+
+@settings(deadline=None)
+@given(st.lists(any_journey.journeys(), max_size=3))
+def test_hops_that_are_like_others_are_written_like_others(journeys: list[Journey]) -> None:
+    writer = TraceWriter(io.BytesIO(), "t.json")
+    for journey in journeys:
+        if not journey.hops:
+            continue
+        alike = Alike(journey.hops)
+        for more_ns in (0, 7, 10**9):
+            times = tuple(hop.dt_ns + more_ns for hop in journey.hops)
+            hops = tuple(hop._replace(dt_ns=hop.dt_ns + more_ns) for hop in journey.hops)
+            like = journey._replace(hops=alike.hops(times))
+            assert like.hops == hops
+            assert writer.line(like) == writer.line(journey._replace(hops=hops))
 
 
 def test_the_members_other_tools_rely_on_have_their_names() -> None:

@@ -12,13 +12,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from tracer.errors import TraceFileError
 from tracer.export.output import Writable
 from tracer.export.trace import FORMAT, VERSION
 from tracer.model import (
+    Alike,
     Capture,
     Change,
     Counted,
@@ -27,6 +28,7 @@ from tracer.model import (
     Flow,
     Forwarding,
     Hop,
+    Hops,
     Journey,
     Netns,
     Port,
@@ -45,6 +47,8 @@ from tracer.text import printable
 
 _REMEMBERED = 8192
 """Pieces kept per kind; a trace that names more than this many things starts over."""
+_ALIKE = 1024
+"""... and of all a journey's hops, which are some 3 kB."""
 
 _FIXED_FLOW = Flow._fields.index("ip_id")
 """Members of a flow before this one are the same for all its packets."""
@@ -78,26 +82,28 @@ class TraceWriter:
         self._flows: dict[tuple[object, ...], str] = {}
         self._hops: dict[_HopKey, _HopPieces] = {}
         self._ends: dict[Socket | Task, str] = {}
+        self._alike: dict[Alike, str] = {}
 
     def begin(self, capture: Capture) -> None:
         """Write the header."""
-        self._write(_line(header(capture)), journeys=False)
+        self._write(_line(header(capture)), journeys=0)
 
     def topology(self, change: TopologyChange) -> None:
         """Write what the topology is now."""
-        self._write(_line(topology_line(change)), journeys=False)
+        self._write(_line(topology_line(change)), journeys=0)
 
     def sampling(self, now: Sampling) -> None:
         """Write how many packets are followed from now on."""
-        self._write(_line(sampling_line(now)), journeys=False)
+        self._write(_line(sampling_line(now)), journeys=0)
 
     def journeys(self, batch: Sequence[Journey]) -> None:
         """Write one line each, all in one go."""
-        self._write("".join([self.line(j) for j in batch]).encode("ascii"), journeys=True)
+        lines = "".join([self.line(j) for j in batch]).encode("ascii")
+        self._write(lines, journeys=len(batch))
 
     def end(self, summary: Summary) -> None:
         """Write the footer. The stream stays open: closing it is for whoever opened it."""
-        self._write(_line(footer(summary)), journeys=False)
+        self._write(_line(footer(summary)), journeys=0)
 
     def line(self, j: Journey) -> str:
         """Return the line of a journey."""
@@ -136,10 +142,20 @@ class TraceWriter:
         return "".join(parts)
 
     def _all_hops(self, hops: tuple[Hop, ...]) -> str:
+        if not isinstance(hops, Hops):
+            return ",".join([f"{before}{dt}{after}" for before, dt, after in self._pieces(hops)])
+        alike = self._alike.get(hops.alike)
+        if alike is None:
+            pieces = [(before, after) for before, _, after in self._pieces(hops)]
+            alike = ",".join([f"{_escaped(one)}%d{_escaped(two)}" for one, two in pieces])
+            _remember(self._alike, hops.alike, alike, most=_ALIKE)
+        return alike % hops.times
+
+    def _pieces(self, hops: tuple[Hop, ...]) -> Iterator[tuple[str, int, str]]:
+        """Give each hop's JSON: what stands before ``dt_ns``, its value, and what stands behind."""
         # By id: several times faster than the nested hash of a device, or an enum's in Python.
         # The value keeps device and verdict alive, so their ids are not given to others.
         known = self._hops
-        out = []
         for fn, dt_ns, cpu, device, size, segment, to_cpu, running, verdict, end, task, new in hops:
             key = (fn, cpu, id(device), size, id(segment), to_cpu, running, id(verdict))
             try:
@@ -149,8 +165,7 @@ class TraceWriter:
                 before, after, _ = _remember(known, key, (*_around_dt(hop), (device, verdict)))
             if task is not None or new or end is not None:
                 after = f"{after[:-1]}{self._rarer(end, task, new)}}}"
-            out.append(f"{before}{dt_ns}{after}")
-        return ",".join(out)
+            yield before, dt_ns, after
 
     def _rarer(self, socket: Socket | None, task: Task | None, changes: tuple[Change, ...]) -> str:
         """Return members that few hops have, and so are not kept with the hop's piece."""
@@ -206,7 +221,7 @@ class TraceWriter:
     def _text(self, text: str) -> str:
         return self._texts.get(text) or _remember(self._texts, text, json.dumps(text))
 
-    def _write(self, lines: bytes, *, journeys: bool) -> None:
+    def _write(self, lines: bytes, *, journeys: int) -> None:
         if self._failed:
             return
         left = memoryview(lines)
@@ -227,7 +242,7 @@ class TraceWriter:
                 f"the journeys written before that ({self.written}) can be read",
                 hint="give -w a file where there is more room" if _no_room(error) else None,
             ) from error
-        self.written += lines.count(b"\n") if journeys else 0
+        self.written += journeys
 
     def _take_back(self, size: int) -> None:
         """Cut ``size`` bytes of a partial line off again. A pipe cannot be cut."""
@@ -236,11 +251,17 @@ class TraceWriter:
                 self._stream.truncate(self._stream.tell() - size)
 
 
-def _remember(known: dict[_Key, _Value], key: _Key, value: _Value) -> _Value:
-    if len(known) >= _REMEMBERED:
+def _remember(
+    known: dict[_Key, _Value], key: _Key, value: _Value, *, most: int = _REMEMBERED
+) -> _Value:
+    if len(known) >= most:
         known.clear()
     known[key] = value
     return value
+
+
+def _escaped(piece: str) -> str:
+    return piece.replace("%", "%%")
 
 
 def _around_dt(hop: Hop) -> tuple[str, str]:

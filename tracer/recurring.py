@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Record bytes -> journeys, where most of them are alike: what was found out once is kept.
+
+Packets that take the same way leave records that differ in times, in ids and in what their headers
+say, and in nothing else. The first ones are made into journeys by the correlator, which knows what
+a record means; what it made of the second is the pattern of those that follow. This module must not
+know what any hop or note means, but only where in a record stands what may be different.
+
+What things are called may change: what the correlator asked for names is asked again each time, and
+where the answer is another one, the correlator does it all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from tracer.correlate import PURGES, Correlator, Names
+from tracer.flow import flow_of
+from tracer.frame import frame_of
+from tracer.model import Alike, Branch, Device, Flow, Hop, Journey, Netns
+from tracer.probes import FREES, PROBES, Handler
+from tracer.wire import (
+    AGE_KNOWN,
+    END_MISSED,
+    FIXED,
+    LAST,
+    NOTE_CLONE,
+    NOTE_MERGED,
+    SLOT,
+    HopSlot,
+    Record,
+    decode,
+    slot_mask,
+)
+
+MOST = 2048
+"""Patterns kept, some 5 kB each; if packets take more ways than that, it starts over."""
+
+_ENQUEUE = next(i for i, p in enumerate(PROBES) if p.handler is Handler.ENQUEUE)
+_ENDS = frozenset(i for i, p in enumerate(PROBES) if p.function in FREES)
+_ARGS = _ENDS | {i for i, p in enumerate(PROBES) if p.handler in {Handler.ENQUEUE, Handler.HOOK}}
+"""Probes of whose hops ``arg`` is more than how long a call has been running."""
+_HOPS_AT, _BRANCHES_AT, _FRAME_AT = map(Journey._fields.index, ("hops", "branches", "frame"))
+_WORDS, _VALUE, _ARG = SLOT.size // 4, 2, 5  # 32 bits each; the last two of a slot's, by position
+
+_new = tuple.__new__  # half the time of Journey(...)
+_Ask = tuple[Callable[..., Device | Netns], tuple[int, ...]]
+
+
+class _Pattern(NamedTuple):
+    """What journeys that are alike have in common."""
+
+    pick: Callable[[list[int]], tuple[int, ...]]
+    """From a record's words the time of each hop; of process_backlog's, for how long it ran."""
+    calls: tuple[int, ...]
+    """The hops of process_backlog."""
+    names: tuple[tuple[_Ask, Device | Netns], ...]
+    """What was asked for names, and the answers."""
+    branches: tuple[tuple[int, int], ...]
+    """Where in a record's words the id of what was made stands, and the hop that made it."""
+    hops: tuple[Hop, ...]
+    alike: dict[int, Alike]
+    """By which of ``calls`` had been running before, a bit for each."""
+    ending: tuple[object, ...]
+    """Members of a journey between its hops and its branches ..."""
+    more: tuple[object, ...]
+    """... and between these and its frame."""
+    hop_missing: int
+
+    def of(self, running: int) -> Alike:
+        """What the hops have in common if these calls had been running before."""
+        hops = list(self.hops)
+        for bit, call in enumerate(self.calls):
+            hops[call] = hops[call]._replace(already_running=bool(running >> bit & 1))
+        found = self.alike[running] = Alike(hops)
+        return found
+
+
+class Recurring:
+    """Makes journeys of records, in the order in which they come: see Correlator."""
+
+    def __init__(self, names: Names, ids: str = "") -> None:
+        self._names = names
+        self._ids = ids
+        self._asked: dict[_Ask, Device | Netns] = {}
+        self.correlator = Correlator(names._replace(device=self._device, netns=self._netns), ids)
+        self._masks: dict[bytes, int] = {}
+        self._once: set[Hashable] = set()
+        self._patterns: dict[Hashable, _Pattern | None] = {}
+        self._changed_ns = 0
+
+    def __len__(self) -> int:
+        """How much is remembered."""
+        return len(self._masks) + len(self._once) + len(self._patterns)
+
+    def renamed(self, at_ns: int) -> None:
+        """From then on things are called otherwise than before."""
+        self._changed_ns = max(self._changed_ns, at_ns)
+
+    def take(self, data: bytes) -> Journey | None:
+        """Return the journey that this record completes, if it does. DecodeError if it is none."""
+        if len(data) < FIXED.size:
+            return self._make(data)
+        fixed = FIXED.unpack_from(data)
+        chunk, slots, flags = fixed[4:7]
+        end = FIXED.size + slots * SLOT.size
+        if chunk or flags & (LAST | END_MISSED) != LAST or len(data) < end:
+            return self._make(data)
+        kinds = data[FIXED.size + 4 : end : SLOT.size] + data[FIXED.size + 5 : end : SLOT.size]
+        mask = self._masks.get(kinds)
+        if mask is None:
+            mask = self._remember_mask(kinds, slots)
+        protocol, tci, has_vlan, l2_len = fixed[7:11]
+        headers = fixed[-1]
+        swapped = (protocol & 0xFF) << 8 | protocol >> 8
+        flow = flow_of(headers, l2_len, swapped, tci if has_vlan else None)
+        key = (
+            int.from_bytes(data[FIXED.size : end], "little") & mask,
+            kinds,
+            flags,
+            fixed[11:13],  # the state at first sight
+            fixed[14:18],
+            # what else notes of changes are compared with: TTL and hop limit stand here
+            headers[l2_len + 7 : l2_len + 9],
+            flow[:7],
+            flow.icmp_id,
+        )
+        try:
+            pattern = self._patterns[key]
+        except KeyError:
+            return self._first(key, data)
+        if pattern is None:
+            return self._make(data)
+        journey = self._alike(pattern, fixed, data, end, flow)
+        if journey is None:
+            del self._patterns[key]  # what things are called may have changed: it is learnt again
+            journey = self._make(data)
+        return journey
+
+    def _alike(
+        self, pattern: _Pattern, fixed: tuple[Any, ...], data: bytes, end: int, flow: Flow
+    ) -> Journey | None:
+        """Return one of this pattern. None if it is none of it after all."""
+        id_, parent, skb, start_ns = fixed[:4]
+        if start_ns <= self._changed_ns:
+            return None
+        for (name, of), answer in pattern.names:
+            if name(*of, start_ns) is not answer:
+                return None
+        words = memoryview(data)[FIXED.size : end].cast("I").tolist()
+        times = list(pattern.pick(words))
+        running = 0
+        for bit, call in enumerate(pattern.calls):
+            began = times[call + 1] - times[call]
+            if began < times[call - 1]:
+                began = times[call - 1]
+                running |= 1 << bit
+            times[call] = began
+        if sorted(times) != times:  # clocks of two CPUs
+            return None
+        self.correlator.lost["hop_missing"] += pattern.hop_missing
+        alike = pattern.alike.get(running) or pattern.of(running)
+        hops = alike.hops(tuple(times))
+        ids = self._ids
+        branches: tuple[Branch, ...] = ()
+        if pattern.branches:
+            made = [(words[at] | words[at + 1] << 32, hop) for at, hop in pattern.branches]
+            branches = tuple([Branch(f"{ids}{number}", hop) for number, hop in made])
+        protocol, tci, has_vlan, l2_len = fixed[7:11]
+        frame = frame_of(
+            fixed[-1],
+            l2_len,
+            protocol.to_bytes(2, "little"),
+            tci if has_vlan else None,
+            pulled=fixed[13],
+            size=hops[0].len,
+            data=data[end:],
+        )
+        front = (f"{ids}{id_}", f"{ids}{parent}" if parent else None, skb, flow, start_ns, hops)
+        return _new(Journey, (*front, *pattern.ending, branches, *pattern.more, frame))
+
+    def _make(self, data: bytes) -> Journey | None:
+        self._asked.clear()
+        return self.correlator.take(decode(data))
+
+    def _first(self, key: Hashable, data: bytes) -> Journey | None:
+        """Make one of which no pattern is known; if it is the second of its kind, keep that."""
+        missing = self.correlator.lost["hop_missing"]
+        journey = self._make(data)
+        missing = self.correlator.lost["hop_missing"] - missing
+        if key in self._once and journey is not None and journey.start_ns > self._changed_ns:
+            if len(self._patterns) >= MOST:
+                self._patterns.clear()
+            self._patterns[key] = _pattern(decode(data), journey, self._asked, missing)
+            self._once.remove(key)
+        elif len(self._once) < MOST:
+            self._once.add(key)
+        else:
+            self._once.clear()
+        return journey
+
+    def _remember_mask(self, kinds: bytes, slots: int) -> int:
+        if len(self._masks) >= MOST:
+            self._masks.clear()
+        mask = b"".join(
+            slot_mask(probe, kind, keeps_arg=probe in _ARGS)
+            for probe, kind in zip(kinds[:slots], kinds[slots:], strict=True)
+        )
+        found = self._masks[kinds] = int.from_bytes(mask, "little")
+        return found
+
+    def _device(self, inum: int, ifindex: int, at_ns: int) -> Device:
+        name = self._names.device
+        found = self._asked[name, (inum, ifindex)] = name(inum, ifindex, at_ns)
+        return found
+
+    def _netns(self, inum: int, at_ns: int) -> Netns:
+        name = self._names.netns
+        found = self._asked[name, (inum,)] = name(inum, at_ns)
+        return found
+
+
+def _pattern(
+    record: Record, journey: Journey, asked: dict[_Ask, Device | Netns], hop_missing: int
+) -> _Pattern | None:
+    """What others like this one have in common with it; None if more may be different."""
+    if journey.drop is not None and journey.drop.function in PURGES:
+        return None
+    at: list[int] = []
+    calls: list[int] = []
+    branches: list[tuple[int, int]] = []
+    before = -1
+    for number, slot in enumerate(record.slots):
+        first = number * _WORDS
+        if not isinstance(slot, HopSlot):
+            if slot.kind == NOTE_MERGED:
+                return None
+            if slot.kind == NOTE_CLONE:
+                branches.append((first + _VALUE, max(len(at) - 1, 0)))
+            continue
+        if slot.probe >= len(PROBES) or (slot.probe in _ENDS and slot.arg):
+            return None
+        if slot.flags & AGE_KNOWN and before == _ENQUEUE:
+            calls.append(len(at))
+            at.append(first + _ARG)
+        at.append(first)
+        before = slot.probe
+    if len(at) < 2:
+        return None
+    assert len(at) == len(journey.hops)
+    return _Pattern(
+        itemgetter(*at),
+        tuple(calls),
+        tuple(asked.items()),
+        tuple(branches),
+        journey.hops,
+        {},
+        journey[_HOPS_AT + 1 : _BRANCHES_AT],
+        journey[_BRANCHES_AT + 1 : _FRAME_AT],
+        hop_missing,
+    )
