@@ -10,7 +10,7 @@ The names of fields are the names in the trace file (``export/``) wherever both 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import repeat
@@ -261,20 +261,21 @@ class Hop(NamedTuple):
 
 
 class Alike:
-    """What the hops of journeys that are alike have in common: all but their times."""
+    """What the hops of journeys that are alike have in common: all but their times and lengths."""
 
-    __slots__ = ("_after", "_before")
+    __slots__ = ("_after", "_before", "_between")
 
     def __init__(self, hops: Iterable[Hop]) -> None:
         members = list(zip(*hops, strict=True))
-        at = Hop._fields.index("dt_ns")
-        self._before, self._after = members[:at], members[at + 1 :]
+        time, length = Hop._fields.index("dt_ns"), Hop._fields.index("len")
+        self._before, self._after = members[:time], members[length + 1 :]
+        self._between = members[time + 1 : length]
 
-    def hops(self, times: tuple[int, ...]) -> Hops:
-        """Return them with these times."""
-        columns = zip(*self._before, times, *self._after, strict=True)
+    def hops(self, times: Sequence[int], lengths: Sequence[int]) -> Hops:
+        """Return them with these of ``dt_ns`` and ``len``."""
+        columns = zip(*self._before, times, *self._between, lengths, *self._after, strict=True)
         hops = Hops(map(tuple.__new__, repeat(Hop), columns))
-        hops.alike, hops.times = self, times
+        hops.alike, hops.times, hops.lengths = self, times, lengths
         return hops
 
 
@@ -282,8 +283,10 @@ class Hops(tuple[Hop, ...]):
     """A journey's hops that are like others': what is made of them need not be made again."""
 
     alike: Alike
-    times: tuple[int, ...]
-    """``dt_ns`` of each."""
+    times: Sequence[int]
+    """``dt_ns`` of each ..."""
+    lengths: Sequence[int]
+    """... and ``len``."""
 
 
 class Branch(NamedTuple):

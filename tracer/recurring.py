@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Record bytes -> journeys, where most of them are alike: what was found out once is kept.
 
-Packets that take the same way leave records that differ in times, in ids and in what their headers
-say, and in nothing else. The first ones are made into journeys by the correlator, which knows what
-a record means; what it made of the second is the pattern of those that follow. This module must not
-know what any hop or note means, but only where in a record stands what may be different.
+Packets that take the same way leave records that differ in times, lengths and ids and in what their
+headers say, and in nothing else. The first ones are made into journeys by the correlator, which
+knows what a record means; what it made of the second is the pattern of those that follow. This
+module must not know what any hop or note means, but only where in a record stands what may be
+different.
 
 What things are called may change: what the correlator asked for names is asked again each time, and
 where the answer is another one, the correlator does it all.
@@ -43,7 +44,8 @@ _ENDS = frozenset(i for i, p in enumerate(PROBES) if p.function in FREES)
 _ARGS = _ENDS | {i for i, p in enumerate(PROBES) if p.handler in {Handler.ENQUEUE, Handler.HOOK}}
 """Probes of whose hops ``arg`` is more than how long a call has been running."""
 _HOPS_AT, _BRANCHES_AT, _FRAME_AT = map(Journey._fields.index, ("hops", "branches", "frame"))
-_WORDS, _VALUE, _ARG = SLOT.size // 4, 2, 5  # 32 bits each; the last two of a slot's, by position
+_WORDS = SLOT.size // 4  # of 32 bits
+_VALUE, _LENGTH, _ARG = 2, 4, 5  # which of a slot's words
 
 _new = tuple.__new__  # half the time of Journey(...)
 _Ask = tuple[Callable[..., Device | Netns], tuple[int, ...]]
@@ -53,7 +55,9 @@ class _Pattern(NamedTuple):
     """What journeys that are alike have in common."""
 
     pick: Callable[[list[int]], tuple[int, ...]]
-    """From a record's words the time of each hop; of process_backlog's, for how long it ran."""
+    """From a record's words the time of each hop; of process_backlog's, for how long it ran ..."""
+    lengths: Callable[[list[int]], tuple[int, ...]]
+    """... and the lengths."""
     calls: tuple[int, ...]
     """The hops of process_backlog."""
     names: tuple[tuple[_Ask, Device | Netns], ...]
@@ -162,7 +166,7 @@ class Recurring:
             return None
         self.correlator.lost["hop_missing"] += pattern.hop_missing
         alike = pattern.alike.get(running) or pattern.of(running)
-        hops = alike.hops(tuple(times))
+        hops = alike.hops(times, pattern.lengths(words))
         ids = self._ids
         branches: tuple[Branch, ...] = ()
         if pattern.branches:
@@ -229,6 +233,7 @@ def _pattern(
     if journey.drop is not None and journey.drop.function in PURGES:
         return None
     at: list[int] = []
+    lengths: list[int] = []
     calls: list[int] = []
     branches: list[tuple[int, int]] = []
     before = -1
@@ -245,13 +250,16 @@ def _pattern(
         if slot.flags & AGE_KNOWN and before == _ENQUEUE:
             calls.append(len(at))
             at.append(first + _ARG)
+            lengths.append(first + _LENGTH)
         at.append(first)
+        lengths.append(first + _LENGTH)
         before = slot.probe
     if len(at) < 2:
         return None
     assert len(at) == len(journey.hops)
     return _Pattern(
         itemgetter(*at),
+        itemgetter(*lengths),
         tuple(calls),
         tuple(asked.items()),
         tuple(branches),

@@ -251,10 +251,12 @@ def encode(record: Record) -> bytes:
 def slot_mask(probe: int, kind: int, *, keeps_arg: bool) -> bytes:
     """Return ones for the bytes of a slot that are the same for packets that take the same way.
 
-    Not a hop's time, nor its ``arg`` if that is one, nor the id of what was made of the packet.
+    Not a hop's time and length, nor its ``arg`` if that is a time, nor the id of what was made of
+    the packet.
     """
     if probe != _NOTE:
-        return b"\0\0\0\0" + b"\xff" * 16 + (b"\xff" if keeps_arg else b"\0") * 4
+        arg = (b"\xff" if keeps_arg else b"\0") * 4
+        return b"\0" * 4 + b"\xff" * 12 + b"\0" * 4 + arg
     return b"\xff" * 8 + (b"\0" if kind == NOTE_CLONE else b"\xff") * 8 + b"\xff" * 8
 
 

@@ -19,6 +19,7 @@ from tests.bench import (
     bulk,
     following,
     instructions,
+    journeys,
     mechanisms,
     peers,
     screen,
@@ -44,6 +45,9 @@ OTHERS: dict[str, tuple[ModuleType, str]] = {
 }
 """Other measurements: each is a module that writes NAME.json in the guest and has its rows."""
 
+NO_GUEST: dict[str, ModuleType] = {"screen": screen, "analysis": analysis, "journeys": journeys}
+"""What needs none: each measures by itself."""
+
 
 def main() -> int:
     """Measure and print. The status is 1 if a bar is missed."""
@@ -54,15 +58,15 @@ def main() -> int:
     parser.add_argument(
         "--count", action="store_true", help="a guest whose clock goes by instructions, 8 ns each"
     )
-    parser.add_argument("--screen", action="store_true", help="the full-screen view, no guest")
-    parser.add_argument("--analysis", action="store_true", help="what reads traces, no guest")
+    for name, module in NO_GUEST.items():
+        text = (module.__doc__ or "").split(":")[0]
+        parser.add_argument(f"--{name}", action="store_true", help=f"{text}; no guest")
     for name, (_, text) in OTHERS.items():
         parser.add_argument(f"--{name}", action="store_true", help=f"{text} instead")
     options = parser.parse_args()
-    if options.screen:
-        return tell(screen.rows(screen.measure()))
-    if options.analysis:
-        return tell(analysis.rows(analysis.measure()))
+    for name, measured in NO_GUEST.items():
+        if getattr(options, name):
+            return tell(measured.rows(measured.measure()))
     other = next((name for name in OTHERS if getattr(options, name)), None)
     env = {}
     try:

@@ -70,7 +70,8 @@ def varied(played: wire.Record, chance: random.Random) -> wire.Record:
             aged = slot.flags & wire.AGE_KNOWN
             arg = chance.choice([0, 5, 400, 10**6]) if aged else slot.arg
             cpu = chance.choice([slot.cpu] * 9 + [3])
-            slots.append(slot._replace(dt_ns=now, arg=arg, cpu=cpu))
+            length = chance.choice([slot.len, 40, 1500])
+            slots.append(slot._replace(dt_ns=now, arg=arg, cpu=cpu, len=length))
         elif slot.kind == wire.NOTE_CLONE:
             slots.append(slot._replace(value=chance.getrandbits(60)))
         else:
@@ -98,7 +99,8 @@ def hold(records: list[wire.Record], known: Names) -> list[Journey | None]:
         expected, journey = reference.take(each), found.take(wire.encode(each))
         assert journey == expected
         if journey is not None and isinstance(journey.hops, Hops):
-            assert journey.hops.times == tuple(h.dt_ns for h in journey.hops)
+            assert list(journey.hops.times) == [h.dt_ns for h in journey.hops]
+            assert list(journey.hops.lengths) == [h.len for h in journey.hops]
         made.append(journey)
     assert reference.lost == found.correlator.lost
     return made
@@ -188,11 +190,11 @@ def test_names_are_those_of_the_time() -> None:
 def test_it_remembers_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recurring, "MOST", 4)
     found = Recurring(names())
-    for length in [*range(100), *range(100)]:
+    for cpu in [*range(100), *range(100)]:
         first, *others = PING.slots
         assert isinstance(first, wire.HopSlot)
         for _ in range(3):
-            found.take(wire.encode(PING._replace(slots=(first._replace(len=length), *others))))
+            found.take(wire.encode(PING._replace(slots=(first._replace(cpu=cpu), *others))))
     assert len(found) <= 3 * 4
 
 

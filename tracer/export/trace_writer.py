@@ -13,6 +13,7 @@ import contextlib
 import errno
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TypeVar
 
 from tracer.errors import TraceFileError
@@ -60,8 +61,8 @@ _JSON_BOOL = {False: "false", True: "true"}
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
-_HopKey = tuple[str, int, int, int, int, int | None, bool | None, int]
-_HopPieces = tuple[str, str, tuple[Device | None, Verdict | None]]
+_HopKey = tuple[str, int, int, int, int | None, bool | None, int]
+_HopPieces = tuple[str, str, str, tuple[Device | None, Verdict | None]]
 
 
 class TraceWriter:
@@ -143,29 +144,31 @@ class TraceWriter:
 
     def _all_hops(self, hops: tuple[Hop, ...]) -> str:
         if not isinstance(hops, Hops):
-            return ",".join([f"{before}{dt}{after}" for before, dt, after in self._pieces(hops)])
+            pieces = self._pieces(hops)
+            return ",".join([f"{one}{dt}{two}{size}{rest}" for one, dt, two, size, rest in pieces])
         alike = self._alike.get(hops.alike)
         if alike is None:
-            pieces = [(before, after) for before, _, after in self._pieces(hops)]
-            alike = ",".join([f"{_escaped(one)}%d{_escaped(two)}" for one, two in pieces])
+            fixed = [map(_escaped, (one, two, rest)) for one, _, two, _, rest in self._pieces(hops)]
+            alike = ",".join(["%d".join(pieces) for pieces in fixed])
             _remember(self._alike, hops.alike, alike, most=_ALIKE)
-        return alike % hops.times
+        return alike % tuple(chain.from_iterable(zip(hops.times, hops.lengths, strict=True)))
 
-    def _pieces(self, hops: tuple[Hop, ...]) -> Iterator[tuple[str, int, str]]:
-        """Give each hop's JSON: what stands before ``dt_ns``, its value, and what stands behind."""
+    def _pieces(self, hops: tuple[Hop, ...]) -> Iterator[tuple[str, int, str, int, str]]:
+        """Give each hop's JSON: ``dt_ns`` and ``len``, and what is before, between and behind."""
         # By id: several times faster than the nested hash of a device, or an enum's in Python.
         # The value keeps device and verdict alive, so their ids are not given to others.
         known = self._hops
         for fn, dt_ns, cpu, device, size, segment, to_cpu, running, verdict, end, task, new in hops:
-            key = (fn, cpu, id(device), size, id(segment), to_cpu, running, id(verdict))
+            key = (fn, cpu, id(device), id(segment), to_cpu, running, id(verdict))
             try:
-                before, after, _ = known[key]
+                before, between, after, _ = known[key]
             except KeyError:
                 hop = Hop(fn, 0, cpu, device, size, segment, to_cpu, running, verdict)
-                before, after, _ = _remember(known, key, (*_around_dt(hop), (device, verdict)))
+                pieces = (*_around_numbers(hop), (device, verdict))
+                before, between, after, _ = _remember(known, key, pieces)
             if task is not None or new or end is not None:
                 after = f"{after[:-1]}{self._rarer(end, task, new)}}}"
-            yield before, dt_ns, after
+            yield before, dt_ns, between, size, after
 
     def _rarer(self, socket: Socket | None, task: Task | None, changes: tuple[Change, ...]) -> str:
         """Return members that few hops have, and so are not kept with the hop's piece."""
@@ -264,10 +267,10 @@ def _escaped(piece: str) -> str:
     return piece.replace("%", "%%")
 
 
-def _around_dt(hop: Hop) -> tuple[str, str]:
-    """Return a hop's JSON before and after the number of ``dt_ns``."""
+def _around_numbers(hop: Hop) -> tuple[str, str, str]:
+    """A hop's JSON up to the value of ``dt_ns``, then up to that of ``len``, then the rest."""
     where = _NO_DEVICE if hop.device is None else f",{_compact(_device(hop.device))[1:-1]}"
-    after = f',"cpu":{hop.cpu}{where},"len":{hop.len}'
+    after = ""
     if hop.segment is not None:
         after += f',"segment":"{hop.segment}"'
     if hop.to_cpu is not None:
@@ -276,7 +279,8 @@ def _around_dt(hop: Hop) -> tuple[str, str]:
         after += f',"already_running":{_JSON_BOOL[hop.already_running]}'
     if hop.verdict is not None:
         after += f',"verdict":{_compact(_there(hop.verdict._asdict()))}'
-    return f'{{"function":{json.dumps(hop.function)},"dt_ns":', after + "}"
+    before = f'{{"function":{json.dumps(hop.function)},"dt_ns":'
+    return before, f',"cpu":{hop.cpu}{where},"len":', after + "}"
 
 
 def _id(journey: str) -> str:

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a journey takes in user space: ``python -m tests.bench --journeys``. No guest.
+
+From a record's bytes to a line of the trace, with packets that take the same few ways and with
+packets of which each takes one of its own, which is the worst case.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from tests.unit.test_correlate import names
+from tests.unit.test_recurring import PING, REPLY, REWRITTEN
+from tracer import wire
+from tracer.correlate import Correlator
+from tracer.exchanges import Exchanges
+from tracer.export.trace_writer import TraceWriter
+from tracer.model import Journey
+from tracer.recurring import Recurring
+
+MOST, TRIES = 3000, 7
+Take = Callable[[bytes], Journey | None]
+
+
+def records(*, alike: bool) -> list[bytes]:
+    """Pings there and back, and some that are rewritten on their way."""
+    found = []
+    for number in range(MOST):
+        record = (PING, REPLY, REWRITTEN)[number % 3]
+        slots = list(record.slots)
+        if not alike:
+            first = slots[0]
+            assert isinstance(first, wire.HopSlot)
+            slots[0] = first._replace(cpu=number)
+        slots = [
+            s._replace(len=s.len + number % 7) if isinstance(s, wire.HopSlot) else s for s in slots
+        ]
+        changed = record._replace(id=number, base_ns=1000 * number, slots=tuple(slots))
+        found.append(wire.encode(changed))
+    return found
+
+
+def took_us(take: Callable[[], Take], packets: Sequence[bytes]) -> float:
+    """The least of several times, for one packet."""
+    best = float("inf")
+    for _ in range(TRIES):
+        each, refer = take(), Exchanges().refer
+        writer = TraceWriter(io.BytesIO(), "trace")
+        began = time.process_time()
+        made = (journey for data in packets if (journey := each(data)) is not None)
+        writer.journeys([refer(journey) for journey in made])
+        best = min(best, time.process_time() - began)
+    return 1e6 * best / len(packets)
+
+
+def measure() -> dict[str, float]:
+    """us for a journey, by what makes it of what."""
+
+    def by_itself() -> Take:
+        correlator = Correlator(names())
+        return lambda data: correlator.take(wire.decode(data))
+
+    def by_pattern() -> Take:
+        return Recurring(names()).take
+
+    found = {}
+    for alike, which in ((True, "alike"), (False, "all different")):
+        packets = records(alike=alike)
+        found[f"{which}, each by itself"] = took_us(by_itself, packets)
+        found[f"{which}, by patterns"] = took_us(by_pattern, packets)
+    return found
+
+
+def rows(figures: dict[str, float]) -> Iterator[tuple[bool, str, str, str]]:
+    """Give what was reached."""
+    for name, us in figures.items():
+        yield (True, f"a journey, {name}", f"{us:.1f} us", "")
+    saved = figures["alike, each by itself"] / figures["alike, by patterns"]
+    yield (True, "what patterns save", f"{saved:.1f} times", "")
+    lost = figures["all different, by patterns"] / figures["all different, each by itself"]
+    yield (True, "what they cost where nothing is alike", f"{lost:.2f} times", "")
