@@ -35,10 +35,11 @@ outlive a flood of data.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import TypeAlias
 
-from tracer.model import Flow, Hop, Journey, Reference
+from tracer.model import Flow, Hop, Hops, Journey, Reference
 
 MOST = 8192
 """At most twice as many entries are kept of what was asked, and of the rest; the youngest so many
@@ -55,7 +56,9 @@ _Seen: TypeAlias = tuple[str, int, _Place | None]
 _ECHO_REQUEST = {"icmp": 8, "icmpv6": 128}
 _AT = {"src": 0, "dst": 1, "sport": 2, "dport": 3, "icmp_id": 2}
 """Where in every key stands what NAT may rewrite."""
-_changes = itemgetter(Hop._fields.index("changes"))
+_CHANGES = Hop._fields.index("changes")
+_DEVICE = Hop._fields.index("device")
+_changes, _device = itemgetter(_CHANGES), itemgetter(_DEVICE)
 
 
 class Exchanges:
@@ -129,7 +132,9 @@ class Exchanges:
         seen = (journey.id, journey.start_ns, place)
         recent.put(key, seen)
         last: list[str | int | None] | None = None
-        for changes in filter(None, map(_changes, journey.hops)):
+        hops = journey.hops
+        every = hops.each(_CHANGES) if type(hops) is Hops else map(_changes, hops)
+        for changes in filter(None, every):
             for name, _, new in changes:
                 if name in _AT and new is not None:
                     last = last or list(key)
@@ -175,9 +180,8 @@ def _key(flow: Flow) -> _Key:
     return (flow.src, flow.dst, flow.sport, flow.dport, flow.ip_id, flow.proto, flow.icmp_type)
 
 
-def _place(hops: tuple[Hop, ...]) -> _Place | None:
-    for hop in hops:
-        device = hop.device
+def _place(hops: Sequence[Hop]) -> _Place | None:
+    for device in hops.each(_DEVICE) if type(hops) is Hops else map(_device, hops):
         if device is not None:
             return (device.netns.inum, device.ifindex)
     return None

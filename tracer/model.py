@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import repeat
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, overload
 
 from tracer.histogram import Histogram
 
@@ -263,30 +263,64 @@ class Hop(NamedTuple):
 class Alike:
     """What the hops of journeys that are alike have in common: all but their times and lengths."""
 
-    __slots__ = ("_after", "_before", "_between")
+    __slots__ = ("members",)
 
     def __init__(self, hops: Iterable[Hop]) -> None:
-        members = list(zip(*hops, strict=True))
-        time, length = Hop._fields.index("dt_ns"), Hop._fields.index("len")
-        self._before, self._after = members[:time], members[length + 1 :]
-        self._between = members[time + 1 : length]
-
-    def hops(self, times: Sequence[int], lengths: Sequence[int]) -> Hops:
-        """Return them with these of ``dt_ns`` and ``len``."""
-        columns = zip(*self._before, times, *self._between, lengths, *self._after, strict=True)
-        hops = Hops(map(tuple.__new__, repeat(Hop), columns))
-        hops.alike, hops.times, hops.lengths = self, times, lengths
-        return hops
+        self.members: list[tuple[Any, ...]] = list(zip(*hops, strict=True))
 
 
-class Hops(tuple[Hop, ...]):
-    """A journey's hops that are like others': what is made of them need not be made again."""
+class Hops(Sequence[Hop]):
+    """A journey's hops that are like others': each is made when somebody looks at it.
 
-    alike: Alike
-    times: Sequence[int]
-    """``dt_ns`` of each ..."""
-    lengths: Sequence[int]
-    """... and ``len``."""
+    They are equal to a tuple of the same hops. Most journeys are only written and counted.
+    """
+
+    __slots__ = ("_made", "alike", "lengths", "times")
+
+    def __init__(self, alike: Alike, times: tuple[int, ...], lengths: tuple[int, ...]) -> None:
+        self.alike = alike
+        self.times = times
+        """``dt_ns`` of each ..."""
+        self.lengths = lengths
+        """... and ``len``."""
+        self._made: tuple[Hop, ...] | None = None
+
+    def each(self, member: int) -> Sequence[Any]:
+        """Return the member at that position in ``Hop`` of each, without making them."""
+        if member == TIME:
+            return self.times
+        return self.lengths if member == LENGTH else self.alike.members[member]
+
+    def __iter__(self) -> Iterator[Hop]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @overload
+    def __getitem__(self, at: int) -> Hop: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Hop, ...]: ...
+    def __getitem__(self, at: int | slice) -> Hop | tuple[Hop, ...]:
+        return self._all()[at]
+
+    def __eq__(self, other: object) -> bool:
+        return self._all() == (other._all() if isinstance(other, Hops) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._all())
+
+    def __repr__(self) -> str:
+        return repr(self._all())
+
+    def _all(self) -> tuple[Hop, ...]:
+        if self._made is None:
+            columns = zip(*map(self.each, range(len(Hop._fields))), strict=True)
+            self._made = tuple(map(tuple.__new__, repeat(Hop), columns))
+        return self._made
+
+
+TIME, LENGTH = Hop._fields.index("dt_ns"), Hop._fields.index("len")
 
 
 class Branch(NamedTuple):
@@ -341,7 +375,7 @@ class Journey(NamedTuple):
     """The skb's address, the key while it lived; reused by the kernel within microseconds."""
     flow: Flow
     start_ns: int
-    hops: tuple[Hop, ...]
+    hops: Sequence[Hop]
     outcome: Outcome
     proof: str | None = None
     """The function that proves the outcome."""
@@ -359,7 +393,10 @@ class Journey(NamedTuple):
     @property
     def duration_ns(self) -> int:
         """From the first hop to the last."""
-        return self.hops[-1].dt_ns if self.hops else 0
+        hops = self.hops
+        if type(hops) is Hops:
+            return hops.times[-1]
+        return hops[-1].dt_ns if hops else 0
 
     @property
     def first_device(self) -> Device | None:

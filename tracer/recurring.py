@@ -13,14 +13,14 @@ where the answer is another one, the correlator does it all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from tracer.correlate import PURGES, Correlator, Names
 from tracer.flow import flow_of
 from tracer.frame import frame_of
-from tracer.model import Alike, Branch, Device, Flow, Hop, Journey, Netns
+from tracer.model import Alike, Branch, Device, Flow, Hop, Hops, Journey, Netns
 from tracer.probes import FREES, PROBES, Handler
 from tracer.wire import (
     AGE_KNOWN,
@@ -38,6 +38,8 @@ from tracer.wire import (
 
 MOST = 2048
 """Patterns kept, some 5 kB each; if packets take more ways than that, it starts over."""
+_VARIANTS = 16
+"""What is kept of each, at most; most have two or three."""
 
 _ENQUEUE = next(i for i, p in enumerate(PROBES) if p.handler is Handler.ENQUEUE)
 _ENDS = frozenset(i for i, p in enumerate(PROBES) if p.function in FREES)
@@ -64,7 +66,7 @@ class _Pattern(NamedTuple):
     """What was asked for names, and the answers."""
     branches: tuple[tuple[int, int], ...]
     """Where in a record's words the id of what was made stands, and the hop that made it."""
-    hops: tuple[Hop, ...]
+    hops: Sequence[Hop]
     alike: dict[int, Alike]
     """By which of ``calls`` had been running before, a bit for each."""
     ending: tuple[object, ...]
@@ -75,6 +77,8 @@ class _Pattern(NamedTuple):
 
     def of(self, running: int) -> Alike:
         """What the hops have in common if these calls had been running before."""
+        if len(self.alike) >= _VARIANTS:
+            self.alike.clear()
         hops = list(self.hops)
         for bit, call in enumerate(self.calls):
             hops[call] = hops[call]._replace(already_running=bool(running >> bit & 1))
@@ -166,7 +170,8 @@ class Recurring:
             return None
         self.correlator.lost["hop_missing"] += pattern.hop_missing
         alike = pattern.alike.get(running) or pattern.of(running)
-        hops = alike.hops(times, pattern.lengths(words))
+        lengths = pattern.lengths(words)
+        hops = Hops(alike, tuple(times), lengths)
         ids = self._ids
         branches: tuple[Branch, ...] = ()
         if pattern.branches:
@@ -179,7 +184,7 @@ class Recurring:
             protocol.to_bytes(2, "little"),
             tci if has_vlan else None,
             pulled=fixed[13],
-            size=hops[0].len,
+            size=lengths[0],
             data=data[end:],
         )
         front = (f"{ids}{id_}", f"{ids}{parent}" if parent else None, skb, flow, start_ns, hops)

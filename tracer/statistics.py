@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -155,7 +155,7 @@ class Statistics:
                 kinds.setdefault(placed.step.segment, Histogram()).include(took)
         return kinds
 
-    def _add_steps(self, hops: tuple[Hop, ...]) -> None:
+    def _add_steps(self, hops: Sequence[Hop]) -> None:
         found = self._found
         before = hops[0]
         for hop in hops[1:]:

@@ -7,6 +7,8 @@ enough to be checked by eye.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tracer.explain import Explanation
 from tracer.model import (
     Branch,
@@ -373,7 +375,7 @@ OUTSIDE = "203.0.113.7"
 
 
 def _with(
-    hops: tuple[Hop, ...],
+    hops: Sequence[Hop],
     *,
     verdict: dict[int, Verdict] | None = None,
     task: dict[int, Task] | None = None,

@@ -16,7 +16,7 @@ from tests.unit import any_journey
 from tests.unit.journeys import ALL, CAPTURE, CLONE, DROPPED, REPLY, REQUEST, SUMMARY
 from tracer.errors import TraceFileError
 from tracer.export.trace_writer import TraceWriter
-from tracer.model import Alike, Device, Flow, Hop, Journey, Netns, State, Verdict
+from tracer.model import Alike, Device, Flow, Hop, Hops, Journey, Netns, State, Verdict
 
 
 def there(members: dict[str, Any]) -> dict[str, Any]:
@@ -134,7 +134,9 @@ def test_hops_that_are_like_others_are_written_like_others(journeys: list[Journe
         alike = Alike(journey.hops)
         for more in (0, 7, 10**9):
             hops = tuple(h._replace(dt_ns=h.dt_ns + more, len=h.len + more) for h in journey.hops)
-            like = journey._replace(hops=alike.hops([h.dt_ns for h in hops], [h.len for h in hops]))
+            like = journey._replace(
+                hops=Hops(alike, tuple(h.dt_ns for h in hops), tuple(h.len for h in hops))
+            )
             assert like.hops == hops
             assert writer.line(like) == writer.line(journey._replace(hops=hops))
 

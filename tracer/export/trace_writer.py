@@ -13,7 +13,6 @@ import contextlib
 import errno
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
 from typing import TypeVar
 
 from tracer.errors import TraceFileError
@@ -83,7 +82,7 @@ class TraceWriter:
         self._flows: dict[tuple[object, ...], str] = {}
         self._hops: dict[_HopKey, _HopPieces] = {}
         self._ends: dict[Socket | Task, str] = {}
-        self._alike: dict[Alike, str] = {}
+        self._alike: dict[tuple[Alike, tuple[int, ...]], str] = {}
 
     def begin(self, capture: Capture) -> None:
         """Write the header."""
@@ -142,18 +141,23 @@ class TraceWriter:
         parts.append("}\n")
         return "".join(parts)
 
-    def _all_hops(self, hops: tuple[Hop, ...]) -> str:
-        if not isinstance(hops, Hops):
+    def _all_hops(self, hops: Sequence[Hop]) -> str:
+        if type(hops) is not Hops:
             pieces = self._pieces(hops)
             return ",".join([f"{one}{dt}{two}{size}{rest}" for one, dt, two, size, rest in pieces])
-        alike = self._alike.get(hops.alike)
-        if alike is None:
-            fixed = [map(_escaped, (one, two, rest)) for one, _, two, _, rest in self._pieces(hops)]
-            alike = ",".join(["%d".join(pieces) for pieces in fixed])
-            _remember(self._alike, hops.alike, alike, most=_ALIKE)
-        return alike % tuple(chain.from_iterable(zip(hops.times, hops.lengths, strict=True)))
+        key = hops.alike, hops.lengths
+        text = self._alike.get(key)
+        if text is None:
+            text = ",".join(
+                [
+                    f"{_escaped(one)}%d{_escaped(two)}{size}{_escaped(rest)}"
+                    for one, _, two, size, rest in self._pieces(hops)
+                ]
+            )
+            _remember(self._alike, key, text, most=_ALIKE)
+        return text % hops.times
 
-    def _pieces(self, hops: tuple[Hop, ...]) -> Iterator[tuple[str, int, str, int, str]]:
+    def _pieces(self, hops: Sequence[Hop]) -> Iterator[tuple[str, int, str, int, str]]:
         """Give each hop's JSON: ``dt_ns`` and ``len``, and what is before, between and behind."""
         # By id: several times faster than the nested hash of a device, or an enum's in Python.
         # The value keeps device and verdict alive, so their ids are not given to others.
