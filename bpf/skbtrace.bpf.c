@@ -546,8 +546,8 @@ static __always_inline enum choice decide(struct live *p, __u64 skb, const struc
 	}
 #endif
 #ifdef SKBTRACE_SAMPLE
-	__u64 *of = chance.lookup(&zero);
-	if (!why && of && bpf_get_prandom_u32() >= *of)
+	__u64 *share = chance.lookup(&zero);
+	if (!why && share && bpf_get_prandom_u32() >= *share)
 		why = PASSED_SAMPLE;
 #endif
 #ifdef SKBTRACE_PER_FLOW_NS
