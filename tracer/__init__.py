@@ -18,6 +18,7 @@ The house, in the order in which a packet's story flows through it::
     way                  a topology, where from, where to -> what a packet should pass
     correlate            records -> journeys
     recurring            record bytes -> journeys, those that are alike made once
+    hops                 hops that are like those of other journeys
     exchanges            journeys -> what they answer, report or repeat
     explain              a dropped journey -> what it means, what decided it, what to type
     expected             a journey that left its way -> what should have come instead
@@ -50,7 +51,7 @@ Imports go one way, checked by import-linter: cli | pytest_plugin > session | li
 export | kernel | topology > sink > journal > difference | learn | promise_file > asked | promise |
 statistics > tally > recurring > correlate | exchanges | expected | explain | limits | selection |
 trigger > changes | totals | verdicts | way > bridge | completeness | filter | flow | frame | wanted
-| wire | words > probes > model > duration, errors, histogram, process, sudo, text.
+| wire | words > hops | probes > model > duration, errors, histogram, process, sudo, text.
 """
 
 __version__ = "0.1.0"

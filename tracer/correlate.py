@@ -107,6 +107,7 @@ from tracer.wire import (
     Note,
     Record,
     StepCount,
+    there,
 )
 
 PARTIAL_MAX = 65536
@@ -266,9 +267,8 @@ class Correlator:
 
     def _journey(self, chunks: list[Record], *, lost_end: bool = False) -> Journey:
         first, last = chunks[0], chunks[-1]
-        flow = flow_of(
-            first.headers, first.l2_len, int.from_bytes(first.protocol, "big"), first.vlan_tci
-        )
+        protocol = int.from_bytes(first.protocol, "big")
+        flow = flow_of(_headers(first), first.l2_len, protocol, first.vlan_tci)
         state = state_of(first)
         told = self._told(chunks, Seen(first, flow, state))
         missing = [n for n in range(last.chunk + 1) if n not in {c.chunk for c in chunks}]
@@ -512,6 +512,14 @@ def _circumstances(note: Note) -> list[tuple[str, int]]:
             ("syn_backlog", note.more & 0xFFFFFFFF),
         ]
     return []
+
+
+def _headers(first: Record) -> bytes:
+    """What there is of them: a packet may be shorter."""
+    slot = first.slots[0] if first.slots and not first.chunk else None
+    if not isinstance(slot, HopSlot):
+        return first.headers
+    return there(first.headers, first.pulled, slot.len)
 
 
 def _frame(first: Record, hops: tuple[Hop, ...]) -> Frame | None:

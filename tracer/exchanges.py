@@ -36,10 +36,10 @@ outlive a flood of data.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import itemgetter
 from typing import TypeAlias
 
-from tracer.model import Flow, Hop, Hops, Journey, Reference
+from tracer.hops import each
+from tracer.model import Flow, Hop, Journey, Reference
 
 MOST = 8192
 """At most twice as many entries are kept of what was asked, and of the rest; the youngest so many
@@ -56,9 +56,6 @@ _Seen: TypeAlias = tuple[str, int, _Place | None]
 _ECHO_REQUEST = {"icmp": 8, "icmpv6": 128}
 _AT = {"src": 0, "dst": 1, "sport": 2, "dport": 3, "icmp_id": 2}
 """Where in every key stands what NAT may rewrite."""
-_CHANGES = Hop._fields.index("changes")
-_DEVICE = Hop._fields.index("device")
-_changes, _device = itemgetter(_CHANGES), itemgetter(_DEVICE)
 
 
 class Exchanges:
@@ -132,9 +129,7 @@ class Exchanges:
         seen = (journey.id, journey.start_ns, place)
         recent.put(key, seen)
         last: list[str | int | None] | None = None
-        hops = journey.hops
-        every = hops.each(_CHANGES) if type(hops) is Hops else map(_changes, hops)
-        for changes in filter(None, every):
+        for changes in filter(None, each(journey.hops, "changes")):
             for name, _, new in changes:
                 if name in _AT and new is not None:
                     last = last or list(key)
@@ -181,7 +176,7 @@ def _key(flow: Flow) -> _Key:
 
 
 def _place(hops: Sequence[Hop]) -> _Place | None:
-    for device in hops.each(_DEVICE) if type(hops) is Hops else map(_device, hops):
+    for device in each(hops, "device"):
         if device is not None:
             return (device.netns.inum, device.ifindex)
     return None

@@ -65,12 +65,12 @@ def _known(headers: bytes, l2_len: int, protocol: int, vlan_tci: int | None) -> 
 
     None if it is not of IPv4 without options, or a fragment, or of another protocol than these.
     """
-    if headers[l2_len : l2_len + 1] != _IPV4_PLAIN or len(headers) < l2_len + _TCP_ENDS:
+    if headers[l2_len : l2_len + 1] != _IPV4_PLAIN or len(headers) < l2_len + _IPV4.size:
         return None
     _, _, total, ip_id, fragment, _, number, _, _, _ = _IPV4.unpack_from(headers, l2_len)
     transport = l2_len + _IPV4.size
     least = _LEAST.get(number)
-    if least is None or fragment & 0x3FFF or 0 < total < least:
+    if least is None or fragment & 0x3FFF or 0 < total < least or len(headers) < l2_len + least:
         return None
     ports = transport if number == 1 else transport + 4
     key = (protocol, vlan_tci, number, headers[:l2_len], headers[l2_len + 12 : ports])

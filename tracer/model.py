@@ -10,11 +10,10 @@ The names of fields are the names in the trace file (``export/``) wherever both 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import repeat
-from typing import Any, NamedTuple, TypeAlias, overload
+from typing import NamedTuple, TypeAlias
 
 from tracer.histogram import Histogram
 
@@ -260,69 +259,6 @@ class Hop(NamedTuple):
     """What was different at the next hop, and so was changed by this function or after it."""
 
 
-class Alike:
-    """What the hops of journeys that are alike have in common: all but their times and lengths."""
-
-    __slots__ = ("members",)
-
-    def __init__(self, hops: Iterable[Hop]) -> None:
-        self.members: list[tuple[Any, ...]] = list(zip(*hops, strict=True))
-
-
-class Hops(Sequence[Hop]):
-    """A journey's hops that are like others': each is made when somebody looks at it.
-
-    They are equal to a tuple of the same hops. Most journeys are only written and counted.
-    """
-
-    __slots__ = ("_made", "alike", "lengths", "times")
-
-    def __init__(self, alike: Alike, times: tuple[int, ...], lengths: tuple[int, ...]) -> None:
-        self.alike = alike
-        self.times = times
-        """``dt_ns`` of each ..."""
-        self.lengths = lengths
-        """... and ``len``."""
-        self._made: tuple[Hop, ...] | None = None
-
-    def each(self, member: int) -> Sequence[Any]:
-        """Return the member at that position in ``Hop`` of each, without making them."""
-        if member == TIME:
-            return self.times
-        return self.lengths if member == LENGTH else self.alike.members[member]
-
-    def __iter__(self) -> Iterator[Hop]:
-        return iter(self._all())
-
-    def __len__(self) -> int:
-        return len(self.times)
-
-    @overload
-    def __getitem__(self, at: int) -> Hop: ...
-    @overload
-    def __getitem__(self, at: slice) -> tuple[Hop, ...]: ...
-    def __getitem__(self, at: int | slice) -> Hop | tuple[Hop, ...]:
-        return self._all()[at]
-
-    def __eq__(self, other: object) -> bool:
-        return self._all() == (other._all() if isinstance(other, Hops) else other)
-
-    def __hash__(self) -> int:
-        return hash(self._all())
-
-    def __repr__(self) -> str:
-        return repr(self._all())
-
-    def _all(self) -> tuple[Hop, ...]:
-        if self._made is None:
-            columns = zip(*map(self.each, range(len(Hop._fields))), strict=True)
-            self._made = tuple(map(tuple.__new__, repeat(Hop), columns))
-        return self._made
-
-
-TIME, LENGTH = Hop._fields.index("dt_ns"), Hop._fields.index("len")
-
-
 class Branch(NamedTuple):
     """A clone, copy or segment that left this journey and is a journey of its own."""
 
@@ -393,10 +329,7 @@ class Journey(NamedTuple):
     @property
     def duration_ns(self) -> int:
         """From the first hop to the last."""
-        hops = self.hops
-        if type(hops) is Hops:
-            return hops.times[-1]
-        return hops[-1].dt_ns if hops else 0
+        return self.hops[-1].dt_ns if self.hops else 0
 
     @property
     def first_device(self) -> Device | None:

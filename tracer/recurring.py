@@ -20,20 +20,20 @@ from typing import Any, NamedTuple
 from tracer.correlate import PURGES, Correlator, Names
 from tracer.flow import flow_of
 from tracer.frame import frame_of
-from tracer.model import Alike, Branch, Device, Flow, Hop, Hops, Journey, Netns
-from tracer.probes import FREES, PROBES, Handler
+from tracer.hops import Alike, Hops
+from tracer.model import Branch, Device, Flow, Hop, Journey, Netns
 from tracer.wire import (
-    AGE_KNOWN,
     END_MISSED,
     FIXED,
     LAST,
+    NOTE,
     NOTE_CLONE,
-    NOTE_MERGED,
     SLOT,
     HopSlot,
     Record,
     decode,
     slot_mask,
+    there,
 )
 
 MOST = 2048
@@ -41,13 +41,10 @@ MOST = 2048
 _VARIANTS = 16
 """What is kept of each, at most; most have two or three."""
 
-_ENQUEUE = next(i for i, p in enumerate(PROBES) if p.handler is Handler.ENQUEUE)
-_ENDS = frozenset(i for i, p in enumerate(PROBES) if p.function in FREES)
-_ARGS = _ENDS | {i for i, p in enumerate(PROBES) if p.handler in {Handler.ENQUEUE, Handler.HOOK}}
-"""Probes of whose hops ``arg`` is more than how long a call has been running."""
 _HOPS_AT, _BRANCHES_AT, _FRAME_AT = map(Journey._fields.index, ("hops", "branches", "frame"))
 _WORDS = SLOT.size // 4  # of 32 bits
 _VALUE, _LENGTH, _ARG = 2, 4, 5  # which of a slot's words
+_PROBE = 4  # where in a slot that stands, and the kind of a note or a hop's flags behind it
 
 _new = tuple.__new__  # half the time of Journey(...)
 _Ask = tuple[Callable[..., Device | Netns], tuple[int, ...]]
@@ -74,6 +71,18 @@ class _Pattern(NamedTuple):
     more: tuple[object, ...]
     """... and between these and its frame."""
     hop_missing: int
+
+    def times(self, words: list[int]) -> tuple[list[int], int]:
+        """When each hop was, since the first one, and which calls had been running before."""
+        times = list(self.pick(words))
+        running = 0
+        for bit, call in enumerate(self.calls):
+            began = times[call + 1] - times[call]
+            if began < times[call - 1]:  # it is not told before the packet was queued
+                began = times[call - 1]
+                running |= 1 << bit
+            times[call] = began
+        return times, running
 
     def of(self, running: int) -> Alike:
         """What the hops have in common if these calls had been running before."""
@@ -109,19 +118,21 @@ class Recurring:
 
     def take(self, data: bytes) -> Journey | None:
         """Return the journey that this record completes, if it does. DecodeError if it is none."""
-        if len(data) < FIXED.size:
+        if len(data) < FIXED.size + SLOT.size or data[FIXED.size + _PROBE] == NOTE:
             return self._make(data)
         fixed = FIXED.unpack_from(data)
         chunk, slots, flags = fixed[4:7]
         end = FIXED.size + slots * SLOT.size
-        if chunk or flags & (LAST | END_MISSED) != LAST or len(data) < end:
+        if chunk or flags & (LAST | END_MISSED) != LAST or not slots or len(data) < end:
             return self._make(data)
-        kinds = data[FIXED.size + 4 : end : SLOT.size] + data[FIXED.size + 5 : end : SLOT.size]
+        probes = data[FIXED.size + _PROBE : end : SLOT.size]
+        kinds = probes + data[FIXED.size + _PROBE + 1 : end : SLOT.size]  # of notes; or flags
         mask = self._masks.get(kinds)
         if mask is None:
             mask = self._remember_mask(kinds, slots)
+        length = SLOT.unpack_from(data, FIXED.size)[6]
         protocol, tci, has_vlan, l2_len = fixed[7:11]
-        headers = fixed[-1]
+        headers = there(fixed[-1], fixed[13], length)
         swapped = (protocol & 0xFF) << 8 | protocol >> 8
         flow = flow_of(headers, l2_len, swapped, tci if has_vlan else None)
         key = (
@@ -139,34 +150,23 @@ class Recurring:
             pattern = self._patterns[key]
         except KeyError:
             return self._first(key, data)
-        if pattern is None:
+        start_ns = fixed[3]
+        if pattern is None or start_ns <= self._changed_ns:
             return self._make(data)
-        journey = self._alike(pattern, fixed, data, end, flow)
-        if journey is None:
-            del self._patterns[key]  # what things are called may have changed: it is learnt again
-            journey = self._make(data)
-        return journey
+        for (name, of), answer in pattern.names:
+            if name(*of, start_ns) is not answer:
+                del self._patterns[key]  # to be learnt again
+                return self._make(data)
+        return self._alike(pattern, fixed, data, end, flow) or self._make(data)
 
     def _alike(
         self, pattern: _Pattern, fixed: tuple[Any, ...], data: bytes, end: int, flow: Flow
     ) -> Journey | None:
-        """Return one of this pattern. None if it is none of it after all."""
+        """Return one of this pattern. None if its times are not in order: clocks of two CPUs."""
         id_, parent, skb, start_ns = fixed[:4]
-        if start_ns <= self._changed_ns:
-            return None
-        for (name, of), answer in pattern.names:
-            if name(*of, start_ns) is not answer:
-                return None
-        words = memoryview(data)[FIXED.size : end].cast("I").tolist()
-        times = list(pattern.pick(words))
-        running = 0
-        for bit, call in enumerate(pattern.calls):
-            began = times[call + 1] - times[call]
-            if began < times[call - 1]:
-                began = times[call - 1]
-                running |= 1 << bit
-            times[call] = began
-        if sorted(times) != times:  # clocks of two CPUs
+        words = _words(data, end)
+        times, running = pattern.times(words)
+        if sorted(times) != times:
             return None
         self.correlator.lost["hop_missing"] += pattern.hop_missing
         alike = pattern.alike.get(running) or pattern.of(running)
@@ -200,22 +200,33 @@ class Recurring:
         journey = self._make(data)
         missing = self.correlator.lost["hop_missing"] - missing
         if key in self._once and journey is not None and journey.start_ns > self._changed_ns:
-            if len(self._patterns) >= MOST:
-                self._patterns.clear()
-            self._patterns[key] = _pattern(decode(data), journey, self._asked, missing)
-            self._once.remove(key)
+            self._learn(key, data, journey, missing)
         elif len(self._once) < MOST:
             self._once.add(key)
         else:
             self._once.clear()
         return journey
 
+    def _learn(self, key: Hashable, data: bytes, journey: Journey, hop_missing: int) -> None:
+        record = decode(data)
+        pattern = _pattern(record, journey, self._asked, hop_missing)
+        if pattern is not None:
+            end = FIXED.size + len(record.slots) * SLOT.size
+            times, _ = pattern.times(_words(data, end))
+            if sorted(times) != times:
+                return  # another one will do
+            if times != [hop.dt_ns for hop in journey.hops]:
+                pattern = None
+        if len(self._patterns) >= MOST:
+            self._patterns.clear()
+        self._patterns[key] = pattern
+        self._once.remove(key)
+
     def _remember_mask(self, kinds: bytes, slots: int) -> int:
         if len(self._masks) >= MOST:
             self._masks.clear()
         mask = b"".join(
-            slot_mask(probe, kind, keeps_arg=probe in _ARGS)
-            for probe, kind in zip(kinds[:slots], kinds[slots:], strict=True)
+            slot_mask(probe, kind) for probe, kind in zip(kinds[:slots], kinds[slots:], strict=True)
         )
         found = self._masks[kinds] = int.from_bytes(mask, "little")
         return found
@@ -231,44 +242,42 @@ class Recurring:
         return found
 
 
+def _words(data: bytes, end: int) -> list[int]:
+    """The slots of a record that ends there, in words of 32 bits."""
+    return memoryview(data)[FIXED.size : end].cast("I").tolist()
+
+
 def _pattern(
     record: Record, journey: Journey, asked: dict[_Ask, Device | Netns], hop_missing: int
 ) -> _Pattern | None:
     """What others like this one have in common with it; None if more may be different."""
     if journey.drop is not None and journey.drop.function in PURGES:
-        return None
+        return None  # whether TCP carried data is not in the key
+    hops = journey.hops
     at: list[int] = []
     lengths: list[int] = []
     calls: list[int] = []
-    branches: list[tuple[int, int]] = []
-    before = -1
+    made: list[int] = []
     for number, slot in enumerate(record.slots):
         first = number * _WORDS
         if not isinstance(slot, HopSlot):
-            if slot.kind == NOTE_MERGED:
-                return None
-            if slot.kind == NOTE_CLONE:
-                branches.append((first + _VALUE, max(len(at) - 1, 0)))
+            made += [first + _VALUE] if slot.kind == NOTE_CLONE else []
             continue
-        if slot.probe >= len(PROBES) or (slot.probe in _ENDS and slot.arg):
-            return None
-        if slot.flags & AGE_KNOWN and before == _ENQUEUE:
-            calls.append(len(at))
+        if len(at) < len(hops) and hops[len(at)].already_running is not None:
+            calls.append(len(at))  # a call of process_backlog, told by the hop that follows
             at.append(first + _ARG)
             lengths.append(first + _LENGTH)
         at.append(first)
         lengths.append(first + _LENGTH)
-        before = slot.probe
-    if len(at) < 2:
+    if len(at) != len(hops) or len(at) < 2 or len(made) != len(journey.branches):
         return None
-    assert len(at) == len(journey.hops)
     return _Pattern(
         itemgetter(*at),
         itemgetter(*lengths),
         tuple(calls),
         tuple(asked.items()),
-        tuple(branches),
-        journey.hops,
+        tuple(zip(made, [branch.hop for branch in journey.branches], strict=True)),
+        hops,
         {},
         journey[_HOPS_AT + 1 : _BRANCHES_AT],
         journey[_BRANCHES_AT + 1 : _FRAME_AT],

@@ -13,21 +13,19 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from operator import itemgetter
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from tracer import __version__
 from tracer.correlate import Names, backlog_of, steps_of
 from tracer.exchanges import Exchanges
+from tracer.hops import each
 from tracer.limits import EVERYTHING, Ceiling, Limits
 from tracer.model import (
     Capture,
     Counted,
     Device,
     Health,
-    Hop,
-    Hops,
     Journey,
     Netns,
     ProbePlace,
@@ -61,9 +59,6 @@ WAITING_S = 2.0
 """How often it is told how much is still to be read at the end."""
 DRAIN_S = 0.1
 """How long packets that are under way at the stop may take to end before they are *unfinished*."""
-
-_FUNCTION = Hop._fields.index("function")
-_function = itemgetter(_FUNCTION)
 
 
 class Source(Protocol):
@@ -359,9 +354,7 @@ class Session:
         for journey in batch:
             self._hops += len(journey.hops)
             self._outcomes[journey.outcome] += 1
-            hops = journey.hops
-            reached = hops.each(_FUNCTION) if type(hops) is Hops else map(_function, hops)
-            self._hits.update(reached)
+            self._hits.update(each(journey.hops, "function"))
         self._sink.journeys(batch)
 
     def _wanted(self, batch: list[Journey], most: int | None) -> list[Journey]:

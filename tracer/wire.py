@@ -50,7 +50,8 @@ NOTE_INET = 16
 NOTE_SOCK = 17
 NOTE_LISTENER = 18
 NOTE_EGRESS = 19
-_NOTE = 0xFF
+NOTE = 0xFF
+"""What a note has for a probe."""
 
 # state bits
 STATE_KNOWN = 0x8000
@@ -205,12 +206,17 @@ def decode(data: bytes) -> Record:
     new = tuple.__new__  # half the time of HopSlot(...)
     slots: list[HopSlot | Note] = [
         new(HopSlot, raw)
-        if raw[1] != _NOTE
+        if raw[1] != NOTE
         else Note(raw[2], raw[5] << 32 | raw[4], raw[0], raw[3], raw[7] << 32 | raw[6])
         for raw in SLOT.iter_unpack(data[FIXED.size : end])
     ]
     told = (id_, parent, skb, base_ns, chunk, flags, struct.pack("=H", protocol))
     return Record._make((*told, tci if has_vlan else None, *fixed[10:], tuple(slots), data[end:]))
+
+
+def there(headers: bytes, pulled: int, length: int) -> bytes:
+    """Return the headers without what lies behind the end of a packet of this skb->len."""
+    return headers[: max(pulled + length, 0)]
 
 
 def encode(record: Record) -> bytes:
@@ -241,21 +247,21 @@ def encode(record: Record) -> bytes:
         + b"".join(
             SLOT.pack(*slot)
             if isinstance(slot, HopSlot)
-            else SLOT.pack(slot.word, _NOTE, slot.kind, slot.half, *_halves(slot.value, slot.more))
+            else SLOT.pack(slot.word, NOTE, slot.kind, slot.half, *_halves(slot.value, slot.more))
             for slot in record.slots
         )
         + record.data
     )
 
 
-def slot_mask(probe: int, kind: int, *, keeps_arg: bool) -> bytes:
+def slot_mask(probe: int, kind: int) -> bytes:
     """Return ones for the bytes of a slot that are the same for packets that take the same way.
 
     Not a hop's time and length, nor its ``arg`` if that is a time, nor the id of what was made of
-    the packet.
+    the packet. ``kind``: of a note, or a hop's flags.
     """
-    if probe != _NOTE:
-        arg = (b"\xff" if keeps_arg else b"\0") * 4
+    if probe != NOTE:
+        arg = (b"\0" if kind & AGE_KNOWN else b"\xff") * 4
         return b"\0" * 4 + b"\xff" * 12 + b"\0" * 4 + arg
     return b"\xff" * 8 + (b"\0" if kind == NOTE_CLONE else b"\xff") * 8 + b"\xff" * 8
 

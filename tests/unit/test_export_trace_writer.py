@@ -16,7 +16,8 @@ from tests.unit import any_journey
 from tests.unit.journeys import ALL, CAPTURE, CLONE, DROPPED, REPLY, REQUEST, SUMMARY
 from tracer.errors import TraceFileError
 from tracer.export.trace_writer import TraceWriter
-from tracer.model import Alike, Device, Flow, Hop, Hops, Journey, Netns, State, Verdict
+from tracer.hops import Alike, Hops
+from tracer.model import Device, Flow, Hop, Journey, Netns, State, Verdict
 
 
 def there(members: dict[str, Any]) -> dict[str, Any]:

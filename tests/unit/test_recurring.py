@@ -29,7 +29,8 @@ from tests.unit.test_wire import RECORDS
 from tracer import recurring, wire
 from tracer.correlate import Correlator, Names
 from tracer.errors import DecodeError
-from tracer.model import Device, Hops, Journey, Netns
+from tracer.hops import Hops
+from tracer.model import Device, Journey, Netns
 from tracer.recurring import Recurring
 
 CHANGED = wire.STATE_KNOWN | wire.STATE_CT

@@ -18,8 +18,8 @@ from typing import TypeVar
 from tracer.errors import TraceFileError
 from tracer.export.output import Writable
 from tracer.export.trace import FORMAT, VERSION
+from tracer.hops import Alike, Hops
 from tracer.model import (
-    Alike,
     Capture,
     Change,
     Counted,
@@ -28,7 +28,6 @@ from tracer.model import (
     Flow,
     Forwarding,
     Hop,
-    Hops,
     Journey,
     Netns,
     Port,
@@ -107,12 +106,13 @@ class TraceWriter:
 
     def line(self, j: Journey) -> str:
         """Return the line of a journey."""
-        text = self._text
+        text, hops = self._text, j.hops
+        duration_ns = hops.times[-1] if type(hops) is Hops else j.duration_ns
         parts = [
             f'{{"type":"journey","id":{_id(j.id)}'
             f',"parent":{"null" if j.parent is None else _id(j.parent)}'
             f',"skb":"{j.skb:#x}","flow":{{{self._flow(j.flow)}}},"start_ns":"{j.start_ns}"'
-            f',"duration_ns":{j.duration_ns},"outcome":{text(j.outcome._value_)}'
+            f',"duration_ns":{duration_ns},"outcome":{text(j.outcome._value_)}'
         ]
         if j.proof is not None:
             parts.append(f',"proof":{text(j.proof)}')
@@ -134,7 +134,7 @@ class TraceWriter:
             headers, size, data = j.frame
             carried = f',"data":"{data.hex()}"' if data else ""
             parts.append(f',"frame":{{"headers":"{headers.hex()}","len":{size}{carried}}}')
-        parts.append(f',"hops":[{self._all_hops(j.hops)}]')
+        parts.append(f',"hops":[{self._all_hops(hops)}]')
         if j.branches:
             branches = ",".join([f'{{"id":{_id(b.id)},"hop":{b.hop}}}' for b in j.branches])
             parts.append(f',"branches":[{branches}]')

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Hops that are like those of other journeys: each is made only when somebody looks at it.
+
+Most journeys of a busy host are written and counted, and what that takes is known without them.
+This module must not know how it is found out that hops are alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
+from operator import attrgetter
+from typing import Any, overload
+
+from tracer.model import Hop
+
+_TIME, _LENGTH = Hop._fields.index("dt_ns"), Hop._fields.index("len")
+_AT = {name: at for at, name in enumerate(Hop._fields)}
+_GET = {name: attrgetter(name) for name in Hop._fields}
+
+
+class Alike:
+    """What such hops have in common: all but their times and lengths."""
+
+    __slots__ = ("members",)
+
+    def __init__(self, hops: Iterable[Hop]) -> None:
+        self.members: list[tuple[Any, ...]] = list(zip(*hops, strict=True))
+        """In the order of ``Hop``, for each hop."""
+
+
+class Hops(Sequence[Hop]):
+    """The hops of one journey. They are equal to a tuple of the same hops."""
+
+    __slots__ = ("_made", "alike", "lengths", "times")
+
+    def __init__(self, alike: Alike, times: tuple[int, ...], lengths: tuple[int, ...]) -> None:
+        self.alike = alike
+        self.times = times
+        """``dt_ns`` of each ..."""
+        self.lengths = lengths
+        """... and ``len``."""
+        self._made: tuple[Hop, ...] | None = None
+
+    def __iter__(self) -> Iterator[Hop]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @overload
+    def __getitem__(self, at: int) -> Hop: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Hop, ...]: ...
+    def __getitem__(self, at: int | slice) -> Hop | tuple[Hop, ...]:
+        return self._all()[at]
+
+    def __eq__(self, other: object) -> bool:
+        return self._all() == (other._all() if isinstance(other, Hops) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._all())
+
+    def __repr__(self) -> str:
+        return repr(self._all())
+
+    def _all(self) -> tuple[Hop, ...]:
+        if self._made is None:
+            members = [*self.alike.members]
+            members[_TIME], members[_LENGTH] = self.times, self.lengths
+            columns = zip(*members, strict=True)
+            self._made = tuple(map(tuple.__new__, repeat(Hop), columns))
+        return self._made
+
+
+def each(hops: Sequence[Hop], member: str) -> Iterable[Any]:
+    """Give a member of each hop but ``dt_ns`` and ``len``. Hops that are not made are not made."""
+    if type(hops) is Hops:
+        return hops.alike.members[_AT[member]]
+    return map(_GET[member], hops)
