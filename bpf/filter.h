@@ -106,15 +106,6 @@ static __always_inline bool load_at(const struct frame *frame, __u64 at, __u32 s
 	}
 FILTER(accepts, SKBTRACE_FILTER)
 
-/* `most` bytes from there, or as many as there are. */
-static __always_inline void copy_some(void *to, __u64 from, __u64 size, const __u64 most)
-{
-	FORGET(size);
-	if (size > most)
-		size = most;
-	bpf_probe_read_kernel(to, size, (void *)from);
-}
-
 /* Return whether the packet has an Ethernet header of its own. */
 static __always_inline bool see_frame(struct frame *frame, const struct headers *at,
 				      const struct layout *of, __u64 skb)

@@ -349,25 +349,26 @@ static __always_inline void find_headers(struct headers *at, const struct layout
 		find_in_page(at, of);
 }
 
-/* The first `size` bytes of them, if there are so many; `most` is known to the compiler. */
+/* So many bytes from there, or `most`, which the compiler knows. Return how many could be read. */
+static __always_inline __u64 copy_some(void *to, __u64 from, __u64 size, const __u64 most)
+{
+	FORGET(size);
+	if (size > most)
+		size = most;
+	return bpf_probe_read_kernel(to, size, (void *)from) ? 0 : size;
+}
+
+/* The first `size` bytes of the headers and what lies with them, or as many as there are. */
 static __always_inline __u64 copy_headers(void *to, const struct headers *at, __u64 size,
 					  const __u64 most)
 {
 	if (size > at->size)
 		size = at->size;
-	if (at->apart && most > ETHERNET_BYTES) {
-		bpf_probe_read_kernel(to, ETHERNET_BYTES, (void *)at->start);
-		__u64 rest = size - ETHERNET_BYTES;
-		FORGET(rest);
-		if (rest > most - ETHERNET_BYTES)
-			return 0;
-		bpf_probe_read_kernel(to + ETHERNET_BYTES, rest, (void *)at->network);
-		return size;
-	}
-	FORGET(size);
-	if (size > most || bpf_probe_read_kernel(to, size, (void *)at->start))
-		return 0;
-	return size;
+	if (!at->apart || most <= ETHERNET_BYTES || size <= ETHERNET_BYTES)
+		return copy_some(to, at->start, size, most);
+	bpf_probe_read_kernel(to, ETHERNET_BYTES, (void *)at->start);
+	return ETHERNET_BYTES + copy_some(to + ETHERNET_BYTES, at->network, size - ETHERNET_BYTES,
+					  most - ETHERNET_BYTES);
 }
 
 /* What only the first sight of a packet reads: its headers, as raw bytes. */

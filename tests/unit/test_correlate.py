@@ -234,6 +234,17 @@ def test_a_drop_in_the_protocol_is_a_drop_although_the_protocol_was_reached() ->
     assert journey.outcome is Outcome.DROPPED
 
 
+def test_a_packet_that_ends_within_its_headers_has_no_ports() -> None:
+    udp = IP[:9] + b"\x11" + IP[10:] + b"\x10\x92\x12\x67"
+    for length, ports in ((34, (None, None)), (37, (None, None)), (42, (4242, 4711))):
+        first = hop("veth_xmit", 0, C1, ETH0, len=length)
+        short = record(first, TAKEN[1])._replace(
+            headers=(ETHERNET + udp).ljust(wire.HEADER_BYTES, b"\0")
+        )
+        flow = one(short).flow
+        assert (flow.proto, flow.src, flow.sport, flow.dport) == ("udp", "172.17.0.2", *ports)
+
+
 def test_before_5_17_a_drop_has_no_reason() -> None:
     drop = wire.Note(wire.NOTE_DROP, 0x9999, wire.NO_REASON)
     journey = one(record(*TO_C2, drop, TAKEN[1]))
