@@ -49,6 +49,7 @@ from tracer.topology.traffic import ECHOES, TURNS, Traffic
 
 pytestmark = [
     pytest.mark.kernel,
+    pytest.mark.once,  # how a lab is built and found is not a matter of the kernel
     pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces: needs root"),
 ]
 
@@ -235,7 +236,6 @@ def test_a_lab_stands_beside_the_host_and_everybody_is_answered(
     assert not down(lab)
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("lab", [BRIDGE, CROWD], ids=lambda lab: lab.name)
 def test_a_standing_lab_is_silent(lab: Lab) -> None:
     assert lab.bridge is not None
@@ -246,7 +246,6 @@ def test_a_standing_lab_is_silent(lab: Lab) -> None:
         assert ports.count("master br0 state forwarding") == len(lab.pairs)
 
 
-@pytest.mark.once
 def test_in_a_crowd_everybody_has_a_turn() -> None:
     asked = Counter(server for _, server in CROWD.talks)
     with standing(CROWD):
@@ -263,7 +262,6 @@ def test_in_a_crowd_everybody_has_a_turn() -> None:
             assert (counted["UdpInDatagrams"], counted["TcpPassiveOpens"]) == (times, times)
 
 
-@pytest.mark.once
 def test_a_crowd_stands_beside_docker0() -> None:
     with standing(LABS["docker0"]) as also, standing(CROWD) as built:
         assert not discover_lab(CROWD, Names()).forwards  # though the host does
@@ -272,7 +270,6 @@ def test_a_crowd_stands_beside_docker0() -> None:
         assert status(CROWD).state is status(LABS["docker0"]).state is State.STANDING
 
 
-@pytest.mark.once
 def test_anybody_may_ask_what_stands() -> None:
     def ask() -> None:
         os.setuid(65534)
@@ -476,7 +473,6 @@ def test_nat_translates_both_ways_and_counts() -> None:
         assert all(counted)
 
 
-@pytest.mark.once
 def test_without_translation_nothing_comes_back_or_in() -> None:
     with standing(NAT):
         with at("outside", socket.SOCK_STREAM) as caller:
@@ -489,7 +485,6 @@ def test_without_translation_nothing_comes_back_or_in() -> None:
                 caller.connect(("192.168.0.2", 80))
 
 
-@pytest.mark.once
 def test_rules_without_nft(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(rules, "_SBIN", "/nowhere")
@@ -499,7 +494,6 @@ def test_rules_without_nft(monkeypatch: pytest.MonkeyPatch) -> None:
     assert status(NAT).state is State.DOWN
 
 
-@pytest.mark.once
 def test_rules_the_kernel_does_not_take(monkeypatch: pytest.MonkeyPatch) -> None:
     lack = rules.load
     monkeypatch.setattr(rules, "load", lambda _: lack("table ip skbtrace { chain no { no } }"))
@@ -511,7 +505,6 @@ def test_rules_the_kernel_does_not_take(monkeypatch: pytest.MonkeyPatch) -> None
 # -- labs that have a namespace of the same name ---------------------------------------------
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("recorded", [True, False])
 def test_a_lab_that_stands_is_not_built_over(recorded: bool) -> None:
     up(VETH)
@@ -534,7 +527,6 @@ def test_a_lab_that_stands_is_not_built_over(recorded: bool) -> None:
     assert down(LOOPBACK)
 
 
-@pytest.mark.once
 def test_a_lab_that_is_kept_is_not_built_over() -> None:
     with held(NAT) as pid:
         with pytest.raises(TopologyError, match=f"the lab nat has .kept by .* pid {pid}") as caught:
@@ -560,7 +552,6 @@ def test_what_a_killed_owner_left_is_removed_at_the_next_start(killed: Lab, foll
     assert status(killed).state is State.DOWN
 
 
-@pytest.mark.once
 def test_a_bridge_of_the_host_that_is_called_like_a_lab() -> None:
     run("ip", "link", "add", "nat", "type", "bridge")
     before = snapshot()
@@ -577,7 +568,6 @@ def test_a_bridge_of_the_host_that_is_called_like_a_lab() -> None:
 # -- killed ------------------------------------------------------------------------------------
 
 
-@pytest.mark.once
 def test_killed_at_some_steps_the_next_start_cleans_up() -> None:
     step = 11
     while True:
@@ -601,7 +591,6 @@ def test_killed_at_some_steps_the_next_start_cleans_up() -> None:
 # -- traced ----------------------------------------------------------------------------------
 
 
-@pytest.mark.once
 def test_a_lab_is_built_given_traffic_and_taken_down(tmp_path: Path) -> None:
     path = tmp_path / "trace.json"
     done = skbtrace("--topology", "nat", "-c", "80", "-q", "-w", str(path))
@@ -623,7 +612,6 @@ def test_a_lab_is_built_given_traffic_and_taken_down(tmp_path: Path) -> None:
     assert status(NAT).state is State.DOWN
 
 
-@pytest.mark.once
 def test_in_a_crowd_a_question_goes_to_everybody(tmp_path: Path) -> None:
     path = tmp_path / "trace.json"
     ping = ("ip", "netns", "exec", CROWD.client.netns, "ping", "-q", "-c", "1", CROWD.server.ip)
@@ -647,7 +635,6 @@ def test_in_a_crowd_a_question_goes_to_everybody(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("stands", [True, False])
 def test_what_topology_does(stands: bool, capsys: pytest.CaptureFixture[str]) -> None:
     if stands:

@@ -118,7 +118,8 @@ def shell(block: Block, folder: Path) -> list[tuple[int, str]]:
         env={
             **os.environ,
             "PATH": f"{folder}/bin:{folder}/.venv/bin:{os.environ['PATH']}",
-            "COLUMNS": "80",
+            # Wider than the pages' 80: what takes longer here would cost a column of the table.
+            "COLUMNS": "84",
         },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
