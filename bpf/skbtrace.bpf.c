@@ -13,7 +13,7 @@
  *
  * From the command line come SKBTRACE_CPUS, SKBTRACE_LIVE, SKBTRACE_RING_PAGES,
  * SKBTRACE_KFREE_ARGS, SKBTRACE_STEPS (0: how long steps take is not counted), all OFF_*; if this
- * kernel can: SKBTRACE_FENTRY (some rows are fentry or fexit), SKBTRACE_GET_FUNC_ARG; and, if
+ * kernel can: SKBTRACE_TYPED (some rows are fentry, fexit or tp_btf), SKBTRACE_GET_FUNC_ARG; and, if
  * it was asked for: SKBTRACE_SCOPED (only some devices may start a journey), SKBTRACE_CHANGES (note
  * what is different at each hop), SKBTRACE_NETFILTER, SKBTRACE_SNAPLEN (keep so many of a packet's
  * first bytes), SKBTRACE_FILTER (see filter.h), what wanted.h tells,
@@ -919,20 +919,15 @@ static __always_inline void serve_queue(enum context context, struct cpu_state *
  * enqueue is its dequeue, by the call that is running on this CPU. Matched by skb, never by
  * position: two CPUs racing to one queue are dequeued in swapped order.
  */
-static __always_inline void receive_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
-					__u32 final, __u64 skb)
+static __always_inline void dequeue(enum context context, struct cpu_state *kprobes, struct live *p,
+				    __u32 probe, __u32 final)
 {
-	struct live *p = find(skb);
-	if (!p || p->last != SKBTRACE_ENQUEUE) {
-		arrive_skb(ctx, cpu, probe, final, skb);
-		return;
-	}
 	__u64 now = bpf_ktime_get_ns();
 	__u64 age = 0;
 	__u8 flags = SKBTRACE_HOP_DEQUEUED;
 
-	if (cpu->serve_ns) {
-		age = now - cpu->serve_ns;
+	if (kprobes->serve_ns) {
+		age = now - kprobes->serve_ns;
 		if (age > DT_MAX)
 			age = DT_MAX;
 		flags |= SKBTRACE_HOP_AGE_KNOWN;
@@ -940,12 +935,22 @@ static __always_inline void receive_skb(struct pt_regs *ctx, struct cpu_state *c
 	/* The packet is what it was when it was queued, and is not read again. */
 	if (!make_room(p, now, SLOTS_HOP))
 		return;
-	if (cpu->serve_ns) { /* two steps: until process_backlog began, and behind others */
-		step_to(KPROBE, p, now - age, SKBTRACE_SERVE);
+	if (kprobes->serve_ns) { /* two steps: until process_backlog began, and behind others */
+		step_to(context, p, now - age, SKBTRACE_SERVE);
 		p->last = SKBTRACE_SERVE;
 	}
-	step_to(KPROBE, p, now, probe);
+	step_to(context, p, now, probe);
 	add_same_hop(p, now, probe, final, flags, age);
+}
+
+static __always_inline void receive_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
+					__u32 final, __u64 skb)
+{
+	struct live *p = find(skb);
+	if (p && p->last == SKBTRACE_ENQUEUE)
+		dequeue(KPROBE, cpu, p, probe, final);
+	else
+		arrive_skb(ctx, cpu, probe, final, skb);
 }
 #define receive(ctx, cpu, probe, final, skb) receive_skb(ctx, cpu, probe, final, skb)
 
@@ -973,6 +978,11 @@ static __always_inline void forward_skb(struct pt_regs *ctx, struct cpu_state *c
 #define NF_INET_LOCAL_OUT 3
 
 /* The hook at which packets leave a socket's hands may be the first to see them. */
+static __always_inline bool is_own(__u8 hook, __u8 family)
+{
+	return hook == NF_INET_LOCAL_OUT && (family == 2 || family == 10);
+}
+
 static __always_inline void hook_skb(struct pt_regs *ctx, struct cpu_state *cpu, __u32 probe,
 				     __u32 final, __u64 skb)
 {
@@ -981,7 +991,7 @@ static __always_inline void hook_skb(struct pt_regs *ctx, struct cpu_state *cpu,
 	__u8 family = read_u32(state + OFF_NF_HOOK_STATE_PF);
 	__u32 arg = hook | (__u32)family << 8;
 
-	if (hook == NF_INET_LOCAL_OUT && (family == 2 || family == 10))
+	if (is_own(hook, family))
 		start_skb(ctx, cpu, probe, final, skb, arg, false, 0);
 	else
 		reach_skb(ctx, cpu, probe, final, skb, arg);
@@ -1548,12 +1558,13 @@ static __always_inline void end_skb(struct cpu_state *cpu, enum context context,
 #define end(ctx, cpu, probe, final, skb) end_skb(cpu, KPROBE, probe, skb)
 
 /*
- * The same for a function whose arguments the kernel tells, by fentry: the call costs a third of a
- * kprobe's. A hop of a packet that is followed is appended here, for no other program can be called
- * on but those that were loaded for this function (commit 28ead3eaabc1): there is just `begin`.
+ * The same where the kernel tells the arguments' types, by fentry or tp_btf: the call costs a third
+ * of a kprobe's. A hop of a packet that is followed is appended here, for no other program can be
+ * called on but those that were loaded for this function (commit 28ead3eaabc1): there is just
+ * `begin`.
  */
-#ifdef SKBTRACE_FENTRY
-int skbtrace_begin_fentry(struct arguments *given)
+#ifdef SKBTRACE_TYPED
+int skbtrace_begin_typed(struct arguments *given)
 {
 	begin_journey(FENTRY);
 	struct cpu_state *cpu = state_of(FENTRY);
@@ -1586,7 +1597,8 @@ static __always_inline void hand_typed(struct hit *hit, const void *skb)
 }
 
 static __always_inline void start_typed(struct arguments *given, struct cpu_state *cpu, __u32 probe,
-					__u32 final, const void *typed, __u32 arg, __u64 port)
+					__u32 final, const void *typed, __u32 arg, bool arrives,
+					__u64 port)
 {
 	__u64 skb = number_of(cpu, probe, typed);
 	__u32 slot = 0;
@@ -1612,6 +1624,7 @@ static __always_inline void start_typed(struct arguments *given, struct cpu_stat
 	cpu->hit.busy = 1;
 	struct hit *hit = hand(cpu, probe, final, skb, slot);
 	hit->arg = arg;
+	hit->arrives = arrives;
 	hit->port = port;
 	hit->how = how == FOLLOWED ? ENDED : how;
 	hand_typed(hit, typed);
@@ -1619,11 +1632,11 @@ static __always_inline void start_typed(struct arguments *given, struct cpu_stat
 	cpu->hit.busy = 0;
 }
 #define start_fentry(given, cpu, probe, final, typed)                                              \
-	start_typed(given, cpu, probe, final, typed, 0, 0)
+	start_typed(given, cpu, probe, final, typed, 0, false, 0)
 #define enqueue_fentry(given, cpu, probe, final, typed)                                            \
-	start_typed(given, cpu, probe, final, typed, (given)->arg[1], 0)
+	start_typed(given, cpu, probe, final, typed, (given)->arg[1], false, 0)
 #define egress_fentry(given, cpu, probe, final, typed)                                             \
-	start_typed(given, cpu, probe, final, typed, 0, (given)->arg[0])
+	start_typed(given, cpu, probe, final, typed, 0, false, (given)->arg[0])
 
 static __always_inline void forward_typed(struct cpu_state *cpu, __u32 probe, __u32 final,
 					  const void *typed)
@@ -1644,6 +1657,19 @@ static __always_inline void forward_typed(struct cpu_state *cpu, __u32 probe, __
 }
 #define forward_fentry(given, cpu, probe, final, typed) forward_typed(cpu, probe, final, typed)
 
+static __always_inline void receive_typed(struct arguments *given, struct cpu_state *cpu,
+					  __u32 probe, __u32 final, const void *typed)
+{
+	struct cpu_state *kprobes = state_of(KPROBE);
+	struct live *p = find(number_of(cpu, probe, typed));
+	if (kprobes && p && p->last == SKBTRACE_ENQUEUE)
+		dequeue(FENTRY, kprobes, p, probe, final);
+	else
+		start_typed(given, cpu, probe, final, typed, 0, true, 0);
+}
+#define receive_tp_btf(given, cpu, probe, final, typed)                                            \
+	receive_typed(given, cpu, probe, final, typed)
+
 static __always_inline void reach_number(__u32 probe, __u32 final, __u64 skb)
 {
 	struct live *p = find(skb);
@@ -1654,6 +1680,38 @@ static __always_inline void reach_number(__u32 probe, __u32 final, __u64 skb)
 		append(FENTRY, p, now, probe, final, skb, 0, 0);
 }
 #define reach_fentry(given, cpu, probe, final, skb) reach_number(probe, final, skb)
+
+#ifdef SKBTRACE_NETFILTER
+static __always_inline void reach_typed(struct cpu_state *cpu, __u32 probe, __u32 final,
+					const void *typed, __u32 arg)
+{
+	struct live *p = find(number_of(cpu, probe, typed));
+	if (!p)
+		return;
+	__u64 now = bpf_ktime_get_ns();
+	if (!make_room(p, now, SLOTS_HOP))
+		return;
+	step_to(FENTRY, p, now, probe);
+	add_typed_hop(p, now, probe, final, typed, arg);
+	come_within(p);
+	p->port = 0;
+}
+
+static __always_inline void hook_typed(struct arguments *given, struct cpu_state *cpu, __u32 probe,
+				       __u32 final, const void *typed)
+{
+	const void *state = (const void *)given->arg[1];
+	__u8 hook = load_u8(state, OFF_NF_HOOK_STATE_HOOK);
+	__u8 family = load_u8(state, OFF_NF_HOOK_STATE_PF);
+	__u32 arg = hook | (__u32)family << 8;
+
+	if (is_own(hook, family))
+		start_typed(given, cpu, probe, final, typed, arg, false, 0);
+	else
+		reach_typed(cpu, probe, final, typed, arg);
+}
+#define hook_fentry(given, cpu, probe, final, typed) hook_typed(given, cpu, probe, final, typed)
+#endif
 
 static __always_inline void serve_typed(struct cpu_state *cpu, __u32 probe, const void *napi)
 {
@@ -1733,6 +1791,8 @@ static __always_inline void sent_skb(struct bpf_raw_tracepoint_args *ctx, struct
 	}
 #define fentry_point(n, handler, skb, final) typed_point(n, FENTRY, handler##_fentry, skb, final)
 #define fexit_point(n, handler, skb, final) typed_point(n, FEXIT, handler##_fexit, skb, final)
+#define tp_btf_point(n, handler, skb, final)                                                       \
+	typed_point(n, FENTRY, handler##_tp_btf, SKB_ARG1, final)
 #define raw_tracepoint_point(n, handler, skb, final)                                               \
 	int skbtrace_##n(struct bpf_raw_tracepoint_args *ctx)                                      \
 	{                                                                                          \

@@ -357,8 +357,8 @@ class ProbePlace(NamedTuple):
     symbol: str | None
     """The symbol it is attached to (suffix and alternative included), or None."""
     why_missing: str | None = None
-    fentry: bool = False
-    """Whether it is called by fentry, else by a kprobe or a tracepoint."""
+    by: str | None = None
+    """How it is called (``probes.Attach``), if not by a kprobe or a raw tracepoint."""
 
 
 class Port(NamedTuple):

@@ -34,9 +34,16 @@ class Attach(StrEnum):
     """How the kernel calls us."""
 
     KPROBE = "kprobe"
-    """At a function's entry: everywhere. See ``Probe.fentry``."""
+    """At a function's entry: everywhere. See ``Probe.typed``."""
     KRETPROBE = "kretprobe"
     RAW_TRACEPOINT = "raw_tracepoint"
+    FENTRY = "fentry"
+    """What begins so is given its arguments with their types, and costs less where it can be had:
+    instead of a kprobe,"""
+    FEXIT = "fexit"
+    """of a kretprobe and the kprobe at the entry, the row before,"""
+    TP_BTF = "tp_btf"
+    """or of a kprobe, if a tracepoint is the first thing in its function."""
 
 
 class Handler(StrEnum):
@@ -139,18 +146,22 @@ class Probe:
     """The module it is in. Where that is not loaded, no packet passes it and nothing is missing."""
     since: str | None = None
     """The kernel that brought it. Older ones do its work elsewhere, and nothing is missing."""
+    tracepoint: str | None = None
+    """The first thing in it, with the skb as its first argument."""
 
     @property
-    def fentry(self) -> bool:
-        """Whether it may be called by fentry instead, which costs less, where the kernel can.
+    def typed(self) -> Attach | None:
+        """How it may be called instead, which costs less, where the kernel can.
 
-        Those in many packets' way: ``bpf/skbtrace.bpf.c`` has another handler for these. Not for
-        RECEIVE: GCC has made a clone of that function on every kernel since 6.1 that we know. At a
-        return it is fexit, which makes the probe at the entry, the row before, unnecessary.
+        Those in many packets' way: ``bpf/skbtrace.bpf.c`` has another handler for these. Each takes
+        its time to detach, longer than a kprobe.
         """
+        if self.tracepoint is not None:
+            return Attach.TP_BTF
         if self.handler is Handler.CLONED:
-            return self.function == "skb_clone"
-        return self.handler is Handler.END or (self.mission and self.handler is not Handler.RECEIVE)
+            return Attach.FEXIT if self.function == "skb_clone" else None
+        way = self.mission or self.handler in {Handler.HOOK, Handler.END}
+        return Attach.FENTRY if way else None
 
     @property
     def always(self) -> bool:
@@ -223,6 +234,8 @@ PROBES: tuple[Probe, ...] = (
         "received by a device: packet taps, then the bridge, then the protocol handlers",
         mission=True,
         neighbour="enqueue_to_backlog",
+        # GCC has made a clone of it on each kernel since 6.1 that we know, which no fentry finds.
+        tracepoint="netif_receive_skb",
     ),
     Probe(
         "br_handle_frame",

@@ -18,7 +18,6 @@ from typing import Any
 from tests.bench.guest import CLIENT, SAME, SERVER_IP, floods, say
 from tracer.asked import Asked
 from tracer.filter import filter_of
-from tracer.kernel.definitions import TYPED
 from tracer.kernel.source import KernelSource
 from tracer.probes import DEFAULT_LAYERS, PROBES
 from tracer.topology.build import standing
@@ -61,7 +60,7 @@ def measured(asked: Asked) -> dict[str, Any]:
             number = name.removeprefix("skbtrace_")
             if number.isdigit() and runs > before[name][0]:
                 probe = PROBES[int(number)]
-                typed = TYPED[probe.attach] if int(number) in source._entries else None
+                typed = probe.typed if int(number) in source._targets else None
                 told_apart = f"{probe.function} ({typed or probe.attach})"
                 rows[told_apart] = (runs - before[name][0], ns - before[name][1])
     finally:

@@ -83,8 +83,8 @@ class Capture:
 def start() -> Iterator[Callable[..., Capture]]:
     sources: list[KernelSource] = []
 
-    def begin(*, fentry: bool = True) -> Capture:
-        sources.append(KernelSource(asked=Asked(layers=LAYERS), fentry=fentry))
+    def begin(*, typed: bool = True) -> Capture:
+        sources.append(KernelSource(asked=Asked(layers=LAYERS), typed=typed))
         sources[-1].start()
         return Capture(sources[-1])
 
@@ -133,6 +133,7 @@ def test_a_program_that_was_compiled_before_does_the_same(
     assert paths[0] == paths[1]
 
 
+@pytest.mark.once
 @pytest.mark.skipif(compiler.ELSEWHERE not in os.environ, reason="nobody compiles for this host")
 def test_what_the_host_of_a_guest_compiles_is_what_the_guest_compiles(
     start: Callable[[], Capture], monkeypatch: pytest.MonkeyPatch
@@ -215,7 +216,7 @@ def test_a_free_that_is_not_seen_ends_a_journey_as_damaged(start: Callable[[], C
 
 @pytest.mark.once
 def test_a_clone_whose_return_is_not_seen_is_counted(start: Callable[..., Capture]) -> None:
-    capture = start(fentry=False)  # fexit sees entry and return at once
+    capture = start(typed=False)  # fexit sees entry and return at once
     capture.detach("skb_clone", at_return=True)
     capture.ping()
     capture.stop()

@@ -13,7 +13,8 @@ def doctor() -> int:
     """Check what tracing needs: root, bcc, kprobes, BTF, lockdown, the probes' functions.
 
     With everything there, the kernel program is compiled for this kernel and every probe is
-    attached and removed again: by a kprobe or, where it says so, by fentry, which costs less.
+    attached and removed again: by a kprobe or, where it says so, by fentry, fexit or tp_btf,
+    which cost less.
     """
     from tracer.kernel.host import checks
 
@@ -38,7 +39,7 @@ def doctor() -> int:
     for place in places:
         there = place.symbol is not None
         good &= there
-        how = ", by fentry" if place.fentry else ""
+        how = f", by {place.by}" if place.by else ""
         _line(there, place.function, f"{place.symbol or place.why_missing or 'missing'}{how}", None)
     return 0 if good else PREREQUISITE
 

@@ -156,6 +156,13 @@ class Btf:
         """The number of a function's type, or None if this kernel has no such function."""
         return self._number(name, _FUNC)
 
+    def tracepoint(self, name: str) -> int | None:
+        """The number of a raw tracepoint's type, or None if this kernel has no such one.
+
+        ``typedef void (*btf_trace_NAME)(void *, args...)``, include/linux/tracepoint.h.
+        """
+        return self._number(f"btf_trace_{name}", _TYPEDEF)
+
     def size(self, struct: str) -> int | None:
         """Bytes of a struct, or None if this kernel has no such struct."""
         found = self._find(struct, _STRUCT)
@@ -177,15 +184,12 @@ class Btf:
         words = (ctypes.c_int32 * (2 * found.vlen)).from_address(found.address + 12)
         return {words[2 * i + 1]: self._name(words[2 * i]) for i in range(found.vlen)}
 
-    def tracepoint_args(self, tracepoint: str) -> int | None:
-        """How many arguments a raw tracepoint's program may read, or None if there is no such one.
-
-        ``typedef void (*btf_trace_NAME)(void *, args...)``, include/linux/tracepoint.h.
-        """
-        found = self._find(f"btf_trace_{tracepoint}", _TYPEDEF)
+    def tracepoint_args(self, name: str) -> int | None:
+        """How many arguments a raw tracepoint's program may read, None if there is no such one."""
+        found = self.tracepoint(name)
         if found is None:
             return None
-        pointer = self._plain(found.size_or_type)
+        pointer = self._plain(found)
         if pointer.kind != _PTR:
             return None
         prototype = self._plain(pointer.size_or_type)

@@ -87,13 +87,9 @@ MODULES = Path("/sys/module")
 """A folder for each module that is loaded."""
 
 
-TYPED = {Attach.KPROBE: "fentry", Attach.KRETPROBE: "fexit"}
-"""What is attached by types instead, where that can be."""
-
-
-def needed(layers: Collection[Layer], fentry: Collection[int]) -> list[int]:
+def needed(layers: Collection[Layer], typed: Collection[int]) -> list[int]:
     """Return the positions in PROBES of what is attached: no entry of what fexit tells all of."""
-    told = {i - 1 for i in fentry if PROBES[i].attach is Attach.KRETPROBE}
+    told = {i - 1 for i in typed if PROBES[i].typed is Attach.FEXIT}
     return [i for i in chosen(layers) if i not in told]
 
 
@@ -104,9 +100,9 @@ def definitions(
     *,
     cpus: int,
     scoped: bool,
-    fentry: Collection[int] = (),
+    typed: Collection[int] = (),
 ) -> list[str]:
-    """Return compiler flags; ``fentry``: positions in PROBES of what is attached so, or by fexit.
+    """Return compiler flags; ``typed``: positions in PROBES of what is attached by ``Probe.typed``.
 
     PrerequisiteError if this kernel's types are not of those we know.
     """
@@ -119,7 +115,7 @@ def definitions(
         "OFF_NET_NS_INUM": _offset(btf, "net", "ns") + _offset(btf, "ns_common", "inum"),
     }
     values |= {"SKBTRACE_SCOPED": 1} if scoped else {}
-    values |= {"SKBTRACE_FENTRY": 1} if fentry else {}
+    values |= {"SKBTRACE_TYPED": 1} if typed else {}
     for name in ("get_func_arg", "get_current_task_btf"):
         number = helper(btf, name)
         values |= {} if number is None else {f"SKBTRACE_{name.upper()}": number}
@@ -148,9 +144,9 @@ def definitions(
     if Layer.NETFILTER in asked.layers:
         values |= _netfilter(btf)
     rows = " ".join(
-        f"X({i},{TYPED[probe.attach] if i in fentry else probe.attach},"
+        f"X({i},{probe.typed if i in typed else probe.attach},"
         f"{probe.handler},{probe.skb},{int(probe.final)})"
-        for i in needed(asked.layers, fentry)
+        for i in needed(asked.layers, typed)
         for probe in (PROBES[i],)
     )
     ops = "||".join(f"(o)=={addresses[name]:#x}ULL" for name in _OPS if name in addresses)

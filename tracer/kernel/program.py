@@ -21,7 +21,7 @@ from typing import Any
 from tracer.errors import SkbtraceError
 from tracer.kernel.bcc import load_bcc, stderr_kept
 from tracer.kernel.compiled import Compiled, MapKind
-from tracer.kernel.fentry import Entry, Fentry
+from tracer.kernel.typed import Target, Typed
 
 _LICENSE = b"GPL"
 """The calls that read the kernel's memory are for GPL programs only."""
@@ -92,7 +92,7 @@ class Program:
         self._functions = compiled.functions
         self._loaded: dict[str, int] = {}
         self._attached: dict[str, list[int]] = {}  # function → events
-        self._fentry: Fentry | None = None
+        self._typed: Typed | None = None
         self._handing_on: list[Map] = []
         self._cpus = cpus
         self._ring: Any = None
@@ -135,36 +135,38 @@ class Program:
             function, lambda: self._lib.bpf_attach_raw_tracepoint(program, tracepoint.encode())
         )
 
-    def attach_entry(self, function: str, entry: Entry, calls: str, called: Sequence[str]) -> None:
-        """Have it called at the entry of a function, by fentry. Raises SkbtraceError.
+    def attach_typed(
+        self, function: str, target: Target, calls: str, called: Sequence[str]
+    ) -> None:
+        """Have it called by fentry, fexit or tp_btf. Raises SkbtraceError.
 
         It calls on to ``called`` by the map ``calls``. Only programs that were loaded for the same
-        function can be called on to (commit 28ead3eaabc1): it has that map to itself.
+        target can be called on to (commit 28ead3eaabc1): it has that map to itself.
         """
-        self._fentry = self._fentry or Fentry()
+        self._typed = self._typed or Typed()
         descriptors = {name: found.descriptor for name, found in self.maps.items()}
         if any(name == calls for _, name in self._functions[function].maps):
             own = Map(self._lib, calls, self.maps[calls].kind, self._cpus)
             self._handing_on.append(own)
             descriptors[calls] = own.descriptor
             for number, name in enumerate(called):
-                loaded = self._load_entry(name, f"{name} {function}", entry, descriptors)
+                loaded = self._load_typed(name, f"{name} {function}", target, descriptors)
                 own.set(number.to_bytes(4, sys.byteorder), loaded.to_bytes(4, sys.byteorder))
-        program = self._load_entry(function, function, entry, descriptors)
-        self._attached.setdefault(function, []).append(self._fentry.attach(program))
+        program = self._load_typed(function, function, target, descriptors)
+        self._attached.setdefault(function, []).append(self._typed.attach(program))
 
-    def _load_entry(
-        self, function: str, name: str, entry: Entry, descriptors: Mapping[str, int]
+    def _load_typed(
+        self, function: str, name: str, target: Target, descriptors: Mapping[str, int]
     ) -> int:
-        assert self._fentry is not None
+        assert self._typed is not None
         code = self._functions[function].linked(descriptors)
-        self._loaded[name] = self._fentry.load(function, code, entry)
+        self._loaded[name] = self._typed.load(function, code, target)
         return self._loaded[name]
 
     def missed(self, functions: Iterable[str]) -> int:
         """How often these were not called, for they were hit in the middle of themselves on a CPU.
 
-        That is so of fentry: of what is attached by a kprobe ``misses`` tells.
+        That is so of typed ones: of what is attached by a kprobe ``misses`` tells.
         """
         told = (Path(f"/proc/self/fdinfo/{self._loaded[name]}").read_text() for name in functions)
         return sum(int(count[1]) for text in told if (count := _RECURSION.search(text)))
@@ -230,6 +232,6 @@ class Program:
             each.close()
         self._handing_on.clear()
         self.maps.clear()
-        if self._fentry:
-            self._fentry.close()
-            self._fentry = None
+        if self._typed:
+            self._typed.close()
+            self._typed = None

@@ -17,10 +17,10 @@ from tracer.kernel.bcc import load_bcc
 from tracer.kernel.btf import Btf
 from tracer.kernel.compiler import compile_program
 from tracer.kernel.definitions import MODULES, SYMBOLS, definitions, helper, needed
-from tracer.kernel.fentry import Entry, FentryError, entry_of
 from tracer.kernel.misses import TABLE, Misses
 from tracer.kernel.program import Map, Program
 from tracer.kernel.symbols import Symbols, plain
+from tracer.kernel.typed import Target, TypedError, target_of
 from tracer.model import Layer, ProbePlace, Scope
 from tracer.probes import FREES, PROBES, Attach, Handler, Probe, chosen
 from tracer.text import printable
@@ -64,8 +64,8 @@ _FIRST = _U32.pack(0)
 _CONTEXTS = 4  # enum context there
 # enum program there, in its order.
 _PROGRAMS = ("begin", "pass", "branch", "pass_branch")
-# Those that what is attached by fentry calls.
-_FENTRY_PROGRAMS = ("skbtrace_begin_fentry",)
+# Those that what is attached with types calls.
+_TYPED_PROGRAMS = ("skbtrace_begin_typed",)
 # struct table_key and struct table there.
 _TABLE_KEY = struct.Struct("=QQ")
 _TABLE = struct.Struct("=32s32sII")
@@ -82,13 +82,13 @@ _REASONS = ("qdisc_drop_reason", "skb_drop_reason")
 class KernelSource:
     """Probes on this kernel. Start once, read often, stop once.
 
-    ``scope``: where journeys may begin (see ``model.Scope``), or None for everywhere. ``fentry``:
-    whether it may be used where this kernel has it; kprobes, which work everywhere, are what it is
-    held against. Reading and stopping are for one thread.
+    ``scope``: where journeys may begin (see ``model.Scope``), or None for everywhere. ``typed``:
+    whether ``Probe.typed`` may be used where this kernel has it; kprobes, which work everywhere,
+    are what it is held against. Reading and stopping are for one thread.
     """
 
     def __init__(
-        self, scope: Scope | None = None, asked: Asked | None = None, *, fentry: bool = True
+        self, scope: Scope | None = None, asked: Asked | None = None, *, typed: bool = True
     ) -> None:
         self._scope = scope
         self._asked = asked = asked or Asked()
@@ -100,8 +100,8 @@ class KernelSource:
         self._misses: Misses | None = None
         self._missed: int | None = None
         self._probed: frozenset[str] = frozenset()
-        self._may_fentry = fentry
-        self._entries: dict[int, Entry] = {}  # position in PROBES → its function, by fentry
+        self._may_typed = typed
+        self._targets: dict[int, Target] = {}  # position in PROBES → of what is typed
         self._batch: list[bytes] = []
         self._loaded: dict[str, tuple[str, int]] = {}  # function → its module, which load of it
         self._known: dict[int, tuple[str, int] | None] = {}
@@ -120,11 +120,11 @@ class KernelSource:
             symbols = Symbols()
             addresses = symbols.addresses((*SYMBOLS, TABLE))
             try:
-                self._entries = self._entries_of(btf, symbols) if self._may_fentry else {}
+                self._targets = self._targets_of(btf, symbols) if self._may_typed else {}
                 places = self._load(btf, symbols, addresses)
-            except FentryError:
+            except TypedError:
                 self.close()
-                self._entries = {}
+                self._targets = {}
                 places = self._load(btf, symbols, addresses)
             self._reasons = {
                 number: name.removeprefix("SKB_DROP_REASON_")
@@ -144,7 +144,7 @@ class KernelSource:
             if (load := _load_of(probe.module)) is not None
         }
         self._probed = frozenset(
-            p.symbol
+            p.function if p.by else p.symbol
             for p in places
             # Nobody sees that the free of a packet was missed that is not followed.
             if p.symbol and (p.function not in FREES or self._asked.passes_over)
@@ -164,8 +164,8 @@ class KernelSource:
         self._begin(True)
         return places
 
-    def _entries_of(self, btf: Btf, symbols: Symbols) -> dict[int, Entry]:
-        found: dict[int, Entry | None] = {}
+    def _targets_of(self, btf: Btf, symbols: Symbols) -> dict[int, Target]:
+        found: dict[int, Target | None] = {}
         # Before 5.12 (commit ca06f55b9002) such a program may come in the middle of itself, which
         # would make its counters wrong. What is looked for came later, with 5.17 (f92c1e183604).
         if helper(btf, "get_func_arg") is None:
@@ -173,10 +173,9 @@ class KernelSource:
         for number in self._positions:
             probe = PROBES[number]
             # What has another symbol is not what the types tell of.
-            if probe.fentry and probe.function in symbols.variants(probe.function):
-                at_return = probe.attach is Attach.KRETPROBE
-                found[number] = entry_of(btf, probe.function, probe.module, at_return=at_return)
-        return {number: entry for number, entry in found.items() if entry is not None}
+            if probe.tracepoint or probe.function in symbols.variants(probe.function):
+                found[number] = target_of(btf, probe)
+        return {number: target for number, target in found.items() if target is not None}
 
     def _load(
         self, btf: Btf, symbols: Symbols, addresses: Mapping[str, int]
@@ -188,7 +187,7 @@ class KernelSource:
             self._asked,
             cpus=cpus,
             scoped=self._scope is not None,
-            fentry=self._entries,
+            typed=self._targets,
         )
         self._program = Program(compile_program(defined), cpus)
         self._load_shared()
@@ -339,12 +338,12 @@ class KernelSource:
             return None
         names = [
             f"skbtrace_{number}"
-            for number in self._entries
+            for number in self._targets
             if PROBES[number].function in self._probed
         ]
         begun = sum(_CPU_STATE.unpack_from(state)[1] for state in self._cpu_states())
-        by_fentry: int = begun + self._running.missed(names)
-        return by_kprobe + by_fentry
+        by_type: int = begun + self._running.missed(names)
+        return by_kprobe + by_type
 
     def reason(self, number: int) -> str:
         """The running kernel's name for a drop reason."""
@@ -388,7 +387,7 @@ class KernelSource:
     def _attach_all(self, symbols: Symbols) -> tuple[ProbePlace, ...]:
         """One place per function; one with two rows is missing if either is."""
         places: dict[str, ProbePlace] = {}
-        for number in needed(self._asked.layers, self._entries):
+        for number in needed(self._asked.layers, self._targets):
             probe = PROBES[number]
             place = self._attach(number, probe, symbols)
             if place is None:
@@ -409,9 +408,11 @@ class KernelSource:
             unloaded = probe.module is not None and not (MODULES / probe.module).exists()
             if not there and (unloaded or probe.since is not None):
                 return None
-        if number in self._entries:
-            self._running.attach_entry(name, self._entries[number], "programs", _FENTRY_PROGRAMS)
-            return ProbePlace(probe.function, probe.function, fentry=True)
+        if number in self._targets:
+            target = self._targets[number]
+            self._running.attach_typed(name, target, "programs", _TYPED_PROGRAMS)
+            symbol = probe.tracepoint or probe.function
+            return ProbePlace(probe.function, symbol, by=target.attach)
         for symbol in there:
             try:
                 if probe.attach is Attach.RAW_TRACEPOINT:

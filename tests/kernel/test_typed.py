@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""fentry against kprobes, which are the reference: the same packets, the same journeys."""
+"""fentry, fexit and tp_btf against kprobes, the reference: the same packets, the same journeys."""
 
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -11,9 +12,9 @@ import pytest
 from tests.kernel.conftest import C1, C2, C2_IP, KERNEL, sh
 from tests.kernel.host import complaints
 from tracer.asked import Asked
-from tracer.kernel.fentry import Entry, Fentry, FentryError
 from tracer.kernel.source import KernelSource
-from tracer.probes import PROBES
+from tracer.kernel.typed import Target, Typed, TypedError
+from tracer.probes import MISSION, PROBES, chosen
 from tracer.topology.discover import discover, scope
 from tracer.topology.names import Names
 from tracer.wire import HopSlot, Record, decode
@@ -29,19 +30,7 @@ ping -q -c {REQUESTS} -i 0.01 {C2_IP}
 ip netns exec {C2} ping -q -c 7 -i 0.01 -b -W 1 172.17.255.255 || true
 """
 SEVEN = Asked((), changes=False)
-BY_FENTRY = {
-    "veth_xmit",
-    "__dev_forward_skb",
-    "enqueue_to_backlog",
-    "process_backlog",
-    "br_handle_frame",
-    "br_forward",
-    "skb_clone",
-    "skb_release_head_state",
-    "__consume_stateless_skb",
-    "skb_attempt_defer_free",
-    "napi_skb_free_stolen_head",
-}
+MISSION_AND_MORE = {*MISSION, "skb_clone", "skb_release_head_state", "__consume_stateless_skb"}
 
 
 class Traced(NamedTuple):
@@ -50,7 +39,7 @@ class Traced(NamedTuple):
     shapes: Counter[tuple[object, ...]]
     hits: dict[str, int]
     lost: dict[str, int]
-    by_fentry: set[str]
+    by_type: set[str]
 
 
 def shape(record: Record) -> tuple[object, ...]:
@@ -64,31 +53,42 @@ def shape(record: Record) -> tuple[object, ...]:
     return (record.protocol, record.parent != 0, record.chunk, record.flags, *slots)
 
 
-def traced(asked: Asked, *, fentry: bool) -> Traced:
+def functions() -> set[str]:
+    """What the kernel calls its functions, those of modules as well."""
+    lines = (line.split() for line in Path("/proc/kallsyms").read_text().splitlines())
+    return {line[2] for line in lines if line[1] in "tT"}
+
+
+def traced(asked: Asked, *, typed: bool) -> Traced:
     """Trace the work."""
-    source = KernelSource(scope(discover("docker0", Names())), asked, fentry=fentry)
+    source = KernelSource(scope(discover("docker0", Names())), asked, typed=typed)
     try:
         source.start()
         sh(WORK)
         source.stop()
         records = [decode(record) for record in source.read()]
-        by_fentry = {PROBES[number].function for number in source._entries}
+        by_type = {PROBES[number].function for number in source._targets}
         hits, lost = source.hits(), source.lost()
     finally:
         source.close()
     about_ip = (record for record in records if record.protocol == b"\x08\x00")
-    return Traced(Counter(map(shape, about_ip)), hits, lost, by_fentry)
+    return Traced(Counter(map(shape, about_ip)), hits, lost, by_type)
 
 
 @pytest.mark.parametrize("asked", [SEVEN, Asked()], ids=["the seven", "default"])
 def test_the_journeys_are_those_of_kprobes(asked: Asked) -> None:
     before = complaints()
     sh(WORK)  # who the neighbours are is known from then on
-    reference, cheaper = traced(asked, fentry=False), traced(asked, fentry=True)
+    reference, cheaper = traced(asked, typed=False), traced(asked, typed=True)
     assert not any(reference.lost.values()), reference.lost
     assert not any(cheaper.lost.values()), cheaper.lost
-    assert not reference.by_fentry
-    assert cheaper.by_fentry == (BY_FENTRY if KERNEL >= (5, 17) else set())
+    assert not reference.by_type
+    if KERNEL < (5, 17):
+        assert not cheaper.by_type
+    else:
+        assert cheaper.by_type >= MISSION_AND_MORE
+        wanted = {PROBES[n].function for n in chosen(asked.layers) if PROBES[n].typed}
+        assert not (wanted - cheaper.by_type) & functions(), "not there by that very name"
     assert sum(reference.shapes.values()) >= 3 * 3 * REQUESTS
     assert reference.shapes == cheaper.shapes
     assert complaints() == before
@@ -98,13 +98,13 @@ def test_the_journeys_are_those_of_kprobes(asked: Asked) -> None:
 def test_where_the_kernel_refuses_it_kprobes_do(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = []
 
-    def refuse(_: Fentry, name: str, code: bytes, entry: Entry) -> int:
+    def refuse(_: Typed, name: str, code: bytes, target: Target) -> int:
         refused.append(name)
-        raise FentryError("not on this kernel")
+        raise TypedError("not on this kernel")
 
-    monkeypatch.setattr(Fentry, "load", refuse)
-    found = traced(SEVEN, fentry=True)
+    monkeypatch.setattr(Typed, "load", refuse)
+    found = traced(SEVEN, typed=True)
     assert refused
-    assert not found.by_fentry
+    assert not found.by_type
     assert found.hits["veth_xmit"] > 2 * 3 * REQUESTS
     assert not any(found.lost.values()), found.lost

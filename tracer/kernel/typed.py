@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""fentry and fexit: a program called at a function's entry or return without a kprobe's detour.
+"""fentry, fexit and tp_btf: programs that are given typed arguments, without a kprobe's detour.
 
-The kernel patches a call into the function's first bytes and gives the program its arguments, with
-their types (Documentation/bpf/prog_lsm.rst tells of the same trampolines). The type information
-must have the function under the very name that its symbol has: what the compiler has cloned is not
-to be had. While such a program is attached to a module's function, the module cannot be unloaded.
-By libbpf's calls; this module knows nothing of packets.
+For the first two the kernel patches a call into the function's first bytes (Documentation/bpf/
+prog_lsm.rst tells of the same trampolines). The type information must have the function under the
+very name that its symbol has: what the compiler has cloned is not to be had. While such a program
+is attached to a module's function, the module cannot be unloaded. The third is a tracepoint's, as
+a raw one, but its arguments have types. By libbpf's calls; this module knows nothing of packets.
 """
 
 from __future__ import annotations
@@ -17,23 +17,25 @@ from typing import Any, NamedTuple
 
 from tracer.errors import SkbtraceError
 from tracer.kernel.btf import Btf, load_libbpf
+from tracer.probes import Attach, Probe
 
 # enum bpf_prog_type and enum bpf_attach_type
-_TRACING, _FENTRY, _FEXIT = 26, 24, 25
+_TRACING = 26
+_ATTACH_TYPES = {Attach.TP_BTF: 23, Attach.FENTRY: 24, Attach.FEXIT: 25}
 _NAME_BYTES = 64
 
 
-class FentryError(SkbtraceError):
+class TypedError(SkbtraceError):
     """The kernel does not let a program be attached so."""
 
 
-class Entry(NamedTuple):
-    """A function's entry or return, as the kernel's types know it."""
+class Target(NamedTuple):
+    """A function's entry or return, or a tracepoint, as the kernel's types know it."""
 
+    attach: Attach
     type_id: int
-    module: str | None
+    module: str | None = None
     """Whose types these are; None: the kernel's own."""
-    at_return: bool
 
 
 class _LoadOptions(ctypes.Structure):
@@ -67,45 +69,49 @@ class _BtfInfo(ctypes.Structure):
     ]
 
 
-def entry_of(
-    btf: Btf, function: str, module: str | None, *, at_return: bool = False
-) -> Entry | None:
-    """Return what the kernel's types call it, or None if they do not know it."""
-    found = btf.function(function)
+def target_of(btf: Btf, probe: Probe) -> Target | None:
+    """Return what a probe may be attached to, or None if the kernel's types do not know it."""
+    if probe.typed is None:
+        return None
+    if probe.tracepoint is not None:
+        found = btf.tracepoint(probe.tracepoint)
+        return None if found is None else Target(probe.typed, found)
+    found = btf.function(probe.function)
     if found is not None:
-        return Entry(found, None, at_return)
-    types = None if module is None else btf.module(module)
-    found = None if types is None else types.function(function)
-    return None if found is None else Entry(found, module, at_return)
+        return Target(probe.typed, found)
+    types = None if probe.module is None else btf.module(probe.module)
+    found = None if types is None else types.function(probe.function)
+    return None if found is None else Target(probe.typed, found, probe.module)
 
 
-class Fentry:
-    """Loads programs for functions, and attaches them. FentryError if it cannot."""
+class Typed:
+    """Loads such programs, and attaches them. TypedError if it cannot."""
 
     def __init__(self) -> None:
         self._lib: Any = load_libbpf()
         self._types: dict[str, int] = {}
 
-    def load(self, name: str, code: bytes, entry: Entry) -> int:
-        """Have the kernel verify a program for that function; its descriptor."""
+    def load(self, name: str, code: bytes, target: Target) -> int:
+        """Have the kernel verify a program for that target; its descriptor."""
         options = _LoadOptions(
             sz=ctypes.sizeof(_LoadOptions),
-            expected_attach_type=_FEXIT if entry.at_return else _FENTRY,
-            attach_btf_id=entry.type_id,
-            attach_btf_obj_fd=0 if entry.module is None else self._types_of(entry.module),
+            expected_attach_type=_ATTACH_TYPES[target.attach],
+            attach_btf_id=target.type_id,
+            attach_btf_obj_fd=0 if target.module is None else self._types_of(target.module),
         )
         loaded: int = self._lib.bpf_prog_load(
             _TRACING, name.encode(), b"GPL", code, ctypes.c_size_t(len(code) // 8), _at(options)
         )
         if loaded < 0:
-            raise FentryError(f"the kernel refuses {name} as fentry: {os.strerror(-loaded)}")
+            why = os.strerror(-loaded)
+            raise TypedError(f"the kernel refuses {name} by {target.attach}: {why}")
         return loaded
 
     def attach(self, program: int) -> int:
         """Have it called from now on; the descriptor whose closing ends that."""
         attached: int = self._lib.bpf_raw_tracepoint_open(None, program)
         if attached < 0:
-            raise FentryError(f"the kernel attaches no fentry: {os.strerror(-attached)}")
+            raise TypedError(f"the kernel does not attach it: {os.strerror(-attached)}")
         return attached
 
     def close(self) -> None:
@@ -122,7 +128,7 @@ class Fentry:
                     break
                 os.close(descriptor)
             else:
-                raise FentryError(f"the kernel has no types of the module {module}")
+                raise TypedError(f"the kernel has no types of the module {module}")
         return self._types[module]
 
     def _all_types(self) -> Iterator[tuple[int, str]]:
