@@ -41,6 +41,7 @@ The house, in the order in which a packet's story flows through it::
     export/              the trace file, how it is opened; FORMATS, what a trace is exported to
     process              a process and what it has started
     wanted               what a packet must be like besides its bytes
+    capabilities         which of root's a thread has in effect
     sudo                 who typed sudo: as whom files are written and COMMAND runs
     session              the one place where the above are put together
     library              traces for programs: neither root nor bcc
@@ -51,7 +52,8 @@ Imports go one way, checked by import-linter: cli | pytest_plugin > session | li
 export | kernel | topology > sink > journal > difference | learn | promise_file > asked | promise |
 statistics > tally > recurring > correlate | exchanges | expected | explain | limits | selection |
 trigger > changes | totals | verdicts | way > bridge | completeness | filter | flow | frame | wanted
-| wire | words > hops | probes > model > duration, errors, histogram, process, sudo, text.
+| wire | words > hops | probes > model > capabilities, duration, errors, histogram, process, sudo,
+text.
 """
 
 __version__ = "0.1.0"

@@ -80,6 +80,7 @@ class Run:
 
     def on_screen(self, sinks: list[Sink], signals: Signals) -> None:
         """Trace; what there is to be seen is on the whole screen until that is left."""
+        from tracer.capabilities import give_up, taken_up
         from tracer.cli.feeding import Feeding
         from tracer.cli.screen import look_at
         from tracer.journal import Journal
@@ -106,7 +107,8 @@ class Run:
 
         feeding = Feeding(feed, self.stop, lambda: journal.capture, to_kernel)
         try:
-            with self._load:
+            with self._load, taken_up():
+                give_up(lambda: True)  # of this thread, which draws what strangers have sent
                 look_at(
                     self._found.topology.name,
                     journal,
@@ -137,6 +139,7 @@ class Run:
         waiting: Callable[[int], None] = lambda _: None,
         health: Callable[[Health], None] | None = None,
     ) -> None:
+        from tracer.capabilities import give_up, taken_up
         from tracer.kernel.source import KernelSource
         from tracer.session import Session
         from tracer.sink import Tee
@@ -144,8 +147,9 @@ class Run:
 
         typed, found, asked, load = self._typed, self._found, self._asked, self._load
         watch = watching(found)
+        source = KernelSource(scope(found.topology), asked)
         session = Session(
-            KernelSource(scope(found.topology), asked),
+            source,
             found.names,
             Tee(*sinks),
             found.topology,
@@ -165,9 +169,10 @@ class Run:
             ready(capture)
             if not load.started:
                 load.start()
+            give_up(source.is_readable)
 
         self._session = session
-        with watch:
+        with watch, taken_up():
             summary = session.run(
                 ready=all_attached,
                 waiting=waiting,

@@ -12,8 +12,7 @@ taken away again, an old one keeps what it held.
 It forks, and may be called while other threads run (a trace that is rotated, the live view): the
 child is a single thread that calls set*id, open or unlink, sendmsg and _exit. It waits for no lock
 that one of the others may have held: Python makes its own anew in a child, the C library those of
-malloc, and what would have to be imported there is imported here. It takes the capabilities of root
-at the time of the call, so whoever gives them up can open no more files as that user.
+malloc, and what would have to be imported there is imported here.
 
 A name that ends in .gz or .zst is compressed where ``open_trace`` opens it. This module knows
 nothing of what is in a trace.
@@ -32,6 +31,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
+from tracer.capabilities import taken_up
 from tracer.errors import TraceFileError
 from tracer.export.packed import Packing, packing_of
 from tracer.sudo import User, user_behind_sudo
@@ -183,7 +183,7 @@ def remove_output(
         return b"", []
 
     user = user_behind_sudo(environ)
-    with contextlib.suppress(OSError):  # it is gone already
+    with contextlib.suppress(OSError), taken_up():  # it may be gone already
         remove() if user is None else _as(user, remove)
 
 
@@ -199,7 +199,8 @@ def open_output(
         return io.FileIO(1, "w", closefd=False)
     user = user_behind_sudo(environ)
     try:
-        fd, created = _open(path, force) if user is None else _open_as(user, path, force)
+        with taken_up():
+            fd, created = _open(path, force) if user is None else _open_as(user, path, force)
     except (OSError, ValueError) as error:
         raise _refusal(path, error, user) from error
     return OutputFile(fd, path, created=created)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from tracer.asked import Asked
+from tracer.capabilities import taken_up
 from tracer.errors import PrerequisiteError, SkbtraceError
 from tracer.kernel.bcc import load_bcc
 from tracer.kernel.btf import Btf
@@ -230,6 +231,10 @@ class KernelSource:
         ]
         return {name: sum(counts) for name, *counts in zip(PASSED, *states, strict=True)}
 
+    def is_readable(self) -> bool:
+        """Whether this thread's capabilities let it read maps."""
+        return self._maps["tracing"].get(_FIRST) is not None
+
     def ring_fill(self) -> float:
         """What part of the ring buffer waits to be read, from 0 to 1."""
         return self._running.ring_fill("records")
@@ -370,7 +375,8 @@ class KernelSource:
     def symbol(self, address: int) -> tuple[str, int] | None:
         """(function without suffix, bytes into it) of an address, None if nobody says."""
         if address not in self._known:
-            name, _, offset = load_bcc().BPF.ksym(address, show_offset=True).partition(b"+")
+            with taken_up():  # or /proc/kallsyms, which is read at the first call, tells nothing
+                name, _, offset = load_bcc().BPF.ksym(address, show_offset=True).partition(b"+")
             known = self._shows and offset
             self._known[address] = (plain(name.decode()), int(offset, 16)) if known else None
         return self._known[address]
