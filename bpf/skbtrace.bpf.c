@@ -102,14 +102,14 @@ struct judge {
 /*
  * What belongs to a CPU. Kprobes do not nest on a CPU (kprobe_running), so this is safe. A
  * tracepoint may fire in an interrupt in the middle of one, so its programs have another; so have
- * those at functions' entries by fentry. These nest in each other, but none in itself: what two of
- * them write is claimed first (`busy`), or added to in one go. By fexit there is one only.
+ * those by fentry and tp_btf. These nest in each other, but none in itself: what two of them write
+ * is claimed first (`busy`), or added to in one go. By fexit there is one only.
  */
 struct cpu_state {
 	__u64 number;	/* of journeys begun here */
 	__u64 serve_ns; /* when the last process_backlog call began here; kprobes' only */
 	__u64 beside;	/* packets that ended beside the topology */
-	__u64 missed;	/* hits of fentry in the middle of another one's */
+	__u64 missed;	/* of these, hits in the middle of another one's */
 	__u64 hits[PROBES_MAX];
 	__u64 passed[PASSED_COUNTS];
 	__u64 lost[LOSSES];
@@ -1596,6 +1596,17 @@ static __always_inline void hand_typed(struct hit *hit, const void *skb)
 	hit->netns = load_u32(load_pointer(dev, OFF_NET_DEVICE_ND_NET), OFF_NET_NS_INUM);
 }
 
+/* A packet that is followed has come to its next hop: append() with a typed pointer. */
+static __always_inline void append_typed(enum context context, struct live *p, __u64 now,
+					 __u32 probe, __u32 final, const void *typed, __u32 arg,
+					 __u64 port)
+{
+	step_to(context, p, now, probe);
+	add_typed_hop(p, now, probe, final, typed, arg);
+	come_within(p);
+	p->port = port;
+}
+
 static __always_inline void start_typed(struct arguments *given, struct cpu_state *cpu, __u32 probe,
 					__u32 final, const void *typed, __u32 arg, bool arrives,
 					__u64 port)
@@ -1609,12 +1620,8 @@ static __always_inline void start_typed(struct arguments *given, struct cpu_stat
 	p = still(p);
 	if (p) {
 		__u64 now = bpf_ktime_get_ns();
-		if (!make_room(p, now, SLOTS_HOP))
-			return;
-		step_to(FENTRY, p, now, probe);
-		add_typed_hop(p, now, probe, final, typed, arg);
-		come_within(p);
-		p->port = port;
+		if (make_room(p, now, SLOTS_HOP))
+			append_typed(FENTRY, p, now, probe, final, typed, arg, port);
 		return;
 	}
 	if (cpu->hit.busy) {
@@ -1647,13 +1654,12 @@ static __always_inline void forward_typed(struct cpu_state *cpu, __u32 probe, __
 	__u64 now = bpf_ktime_get_ns();
 	if (!make_room(p, now, SLOTS_HOP))
 		return;
+	if (p->last != SKBTRACE_XMIT) {
+		append_typed(FENTRY, p, now, probe, final, typed, 0, 0);
+		return;
+	}
 	step_to(FENTRY, p, now, probe);
-	if (p->last == SKBTRACE_XMIT)
-		add_same_hop(p, now, probe, final, 0, 0);
-	else
-		add_typed_hop(p, now, probe, final, typed, 0);
-	come_within(p);
-	p->port = 0;
+	add_same_hop(p, now, probe, final, 0, 0);
 }
 #define forward_fentry(given, cpu, probe, final, typed) forward_typed(cpu, probe, final, typed)
 
@@ -1689,12 +1695,8 @@ static __always_inline void reach_typed(struct cpu_state *cpu, __u32 probe, __u3
 	if (!p)
 		return;
 	__u64 now = bpf_ktime_get_ns();
-	if (!make_room(p, now, SLOTS_HOP))
-		return;
-	step_to(FENTRY, p, now, probe);
-	add_typed_hop(p, now, probe, final, typed, arg);
-	come_within(p);
-	p->port = 0;
+	if (make_room(p, now, SLOTS_HOP))
+		append_typed(FENTRY, p, now, probe, final, typed, arg, 0);
 }
 
 static __always_inline void hook_typed(struct arguments *given, struct cpu_state *cpu, __u32 probe,
@@ -1739,10 +1741,7 @@ static __always_inline void cloned_typed(struct cpu_state *cpu, __u32 probe, con
 	__u64 now = bpf_ktime_get_ns();
 	if (!make_room(p, now, SLOTS_HOP + 1))
 		return;
-	step_to(FEXIT, p, now, probe - 1);
-	add_typed_hop(p, now, probe - 1, 0, typed, 0);
-	come_within(p);
-	p->port = 0;
+	append_typed(FEXIT, p, now, probe - 1, 0, typed, 0, 0);
 	begin_branch(FEXIT, cpu, p, skb, clone, made, now, probe - 1);
 }
 #define cloned_fexit(given, cpu, probe, final, typed)                                              \
