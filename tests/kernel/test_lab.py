@@ -51,7 +51,6 @@ from tracer.topology.traffic import ECHOES, Traffic
 
 pytestmark = [
     pytest.mark.kernel,
-    pytest.mark.once,  # how a lab is built and found is not a matter of the kernel
     pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces: needs root"),
 ]
 
@@ -160,6 +159,7 @@ def test_the_lab_is_what_docker_makes() -> None:
             assert "default via 172.17.0.1 dev eth0" in run(*inside, "route")
 
 
+@pytest.mark.once
 def test_a_standing_lab_is_silent() -> None:
     with standing(LAB), arp_tap(C2) as tap:
         # The kernel's own chatter, if any, comes with the first second of a device.
@@ -168,6 +168,7 @@ def test_a_standing_lab_is_silent() -> None:
         assert interface_packets("vethc2") == (0, 0)
 
 
+@pytest.mark.once
 def test_it_works_while_an_event_loop_runs() -> None:
     async def everything() -> Topology:
         with standing(LAB):
@@ -176,6 +177,7 @@ def test_it_works_while_an_event_loop_runs() -> None:
     assert len(asyncio.run(everything()).ends) == 2
 
 
+@pytest.mark.once
 def test_a_lab_that_was_put_up_stays_when_a_tracer_uses_it() -> None:
     up(LAB)
     with standing(LAB) as built:
@@ -184,6 +186,7 @@ def test_a_lab_that_was_put_up_stays_when_a_tracer_uses_it() -> None:
     down(LAB)
 
 
+@pytest.mark.once
 def test_a_broken_lab_is_told_and_mended() -> None:
     up(LAB)
     run("ip", "link", "del", "vethc2")
@@ -193,6 +196,7 @@ def test_a_broken_lab_is_told_and_mended() -> None:
     down(LAB)
 
 
+@pytest.mark.once
 def test_a_lab_whose_record_is_lost_is_still_ours() -> None:
     up(LAB)
     record.erase(LAB.name)
@@ -203,12 +207,14 @@ def test_a_lab_whose_record_is_lost_is_still_ours() -> None:
     run("sysctl", "-qw", "net.ipv4.ip_forward=0")
 
 
+@pytest.mark.once
 def test_an_error_inside_takes_the_lab_down() -> None:
     with pytest.raises(ZeroDivisionError), standing(LAB):
         raise ZeroDivisionError
     assert status(LAB).state is State.DOWN
 
 
+@pytest.mark.once
 def test_an_error_while_building_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -219,6 +225,7 @@ def test_an_error_while_building_leaves_nothing(monkeypatch: pytest.MonkeyPatch)
     assert status(LAB).state is State.DOWN
 
 
+@pytest.mark.once
 def test_the_command_line_says_what_to_do_next() -> None:
     def says(*arguments: str) -> str:
         return CliRunner().invoke(lab_command, arguments, catch_exceptions=False).output
@@ -285,6 +292,7 @@ def test_where_a_bridge_asks_ipv4_what_it_forwards_passes(clean_up: ExitStack) -
         assert counted('iifkind "bridge"') >= 1
 
 
+@pytest.mark.once
 def test_a_host_that_forwards_goes_on_as_before() -> None:
     run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.accept_redirects=1")
     try:
@@ -301,6 +309,7 @@ def test_a_host_that_forwards_goes_on_as_before() -> None:
         run("sysctl", "-qw", "net.ipv4.ip_forward=0")
 
 
+@pytest.mark.once
 def test_what_the_hosts_rules_drop_is_dropped() -> None:
     """An accept of the lab's own table is not the last word; the bridge asks nobody."""
     asked = BRIDGES_ASK.read_text() if BRIDGES_ASK.exists() else None
@@ -343,6 +352,7 @@ def test_every_setting_of_forwarding_is_put_back(killed: bool, clean_up: ExitSta
     assert snapshot() == before
 
 
+@pytest.mark.once
 def test_a_device_that_came_meanwhile_forwards_as_later_ones_do(clean_up: ExitStack) -> None:
     with standing(LAB):
         run("ip", "link", "add", "late", "type", "bridge")
@@ -354,6 +364,7 @@ def test_a_device_that_came_meanwhile_forwards_as_later_ones_do(clean_up: ExitSt
 # -- what is not ours ------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("device", "how"),
     [
@@ -372,6 +383,7 @@ def test_a_device_of_somebody_else_is_refused_and_untouched(device: str, how: li
     run("ip", "link", "del", device)
 
 
+@pytest.mark.once
 def test_a_port_gives_way_to_a_device_of_its_name(clean_up: ExitStack) -> None:
     run("ip", "link", "add", "vethc2", "type", "veth", "peer", "name", "other")
     clean_up.callback(run, "ip", "link", "del", "vethc2")
@@ -396,6 +408,7 @@ def test_a_port_gives_way_to_a_device_of_its_name(clean_up: ExitStack) -> None:
     assert snapshot() == before
 
 
+@pytest.mark.once
 def test_a_port_for_which_there_is_no_name_left_is_refused(clean_up: ExitStack) -> None:
     for name in ("vethc2", "skbt-vethc2"):
         run("ip", "link", "add", name, "type", "bridge")
@@ -407,6 +420,7 @@ def test_a_port_for_which_there_is_no_name_left_is_refused(clean_up: ExitStack) 
     assert snapshot() == before
 
 
+@pytest.mark.once
 def test_a_bridge_of_somebody_else_is_used_and_untouched() -> None:
     run("ip", "link", "add", "docker0", "type", "bridge")
     before = snapshot()
@@ -418,6 +432,7 @@ def test_a_bridge_of_somebody_else_is_used_and_untouched() -> None:
     run("ip", "link", "del", "docker0")
 
 
+@pytest.mark.once
 def test_an_address_of_somebody_else_is_refused() -> None:
     run("ip", "link", "add", "office", "type", "bridge")
     run("ip", "addr", "add", "172.17.9.9/16", "dev", "office")
@@ -430,6 +445,7 @@ def test_an_address_of_somebody_else_is_refused() -> None:
 # -- interrupted and killed ------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("step", [1, 40])
 def test_a_signal_while_building_leaves_nothing(number: signal.Signals, step: int) -> None:
@@ -445,6 +461,7 @@ def test_a_signal_while_building_leaves_nothing(number: signal.Signals, step: in
     assert status(LAB).state is State.DOWN
 
 
+@pytest.mark.once
 def test_a_signal_whose_handler_returns_still_stops_the_building() -> None:
     def build_interrupted() -> None:
         signal.signal(signal.SIGTERM, lambda number, frame: None)
@@ -456,6 +473,7 @@ def test_a_signal_whose_handler_returns_still_stops_the_building() -> None:
     assert status(LAB).state is State.DOWN
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_it_stands_takes_it_down(number: signal.Signals) -> None:
     with held(LAB) as pid:
@@ -465,6 +483,7 @@ def test_a_signal_while_it_stands_takes_it_down(number: signal.Signals) -> None:
     assert status(LAB).state is State.DOWN
 
 
+@pytest.mark.once
 def test_what_a_killed_owner_left_is_removed_at_the_next_start() -> None:
     with held(LAB) as pid:
         os.kill(pid, signal.SIGKILL)
@@ -476,6 +495,7 @@ def test_what_a_killed_owner_left_is_removed_at_the_next_start() -> None:
     assert status(LAB).state is State.DOWN
 
 
+@pytest.mark.once
 def test_a_lab_that_is_kept_by_a_running_tracer_is_left_to_it() -> None:
     with held(LAB) as pid:
         for act in (up, down):
@@ -519,6 +539,7 @@ def test_killed_at_any_step_the_next_start_cleans_up(act: Callable[..., bool]) -
     down(LAB)
 
 
+@pytest.mark.once
 def test_two_starts_at_once_build_one_lab() -> None:
     said, say = os.pipe()
     go, start = os.pipe()
@@ -568,6 +589,7 @@ def test_the_lab_is_discovered_and_named() -> None:
     assert sum((scope(topology) or {}).values()) == 7
 
 
+@pytest.mark.once
 def test_there_is_no_such_bridge() -> None:
     with pytest.raises(TopologyError, match="there is no bridge nosuch") as caught:
         discover("nosuch", Names())
@@ -579,6 +601,7 @@ def test_there_is_no_such_bridge() -> None:
         discover("lo", Names())
 
 
+@pytest.mark.once
 def test_a_container_without_a_name_is_named_by_its_first_process(clean_up: ExitStack) -> None:
     pid = clean_up.enter_context(process_with_own_netns("web\x1b[31m"))
     run("ip", "link", "add", "br7", "type", "bridge")
@@ -592,6 +615,7 @@ def test_a_container_without_a_name_is_named_by_its_first_process(clean_up: Exit
     assert (end.netns.name, end.ifname) == (f"web\\x1b[31m:{pid}", "eth0")
 
 
+@pytest.mark.once
 def test_a_veth_pair_whose_ends_are_both_here(clean_up: ExitStack) -> None:
     run("ip", "link", "add", "br7", "type", "bridge")
     clean_up.callback(run, "ip", "link", "del", "br7")
@@ -601,6 +625,7 @@ def test_a_veth_pair_whose_ends_are_both_here(clean_up: ExitStack) -> None:
     assert (end.netns.name, end.ifname) == ("host", "end7")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("raw", "shown"),
     [
@@ -619,6 +644,7 @@ def test_a_hostile_device_name_is_made_safe(raw: bytes, shown: str, clean_up: Ex
     assert discover(os.fsdecode(raw), names).name == shown
 
 
+@pytest.mark.once
 def test_a_device_name_that_is_not_utf_8(clean_up: ExitStack) -> None:
     run("ip", "link", "add", b"v\xff\xfex", "type", "bridge")
     clean_up.callback(run, "ip", "link", "del", b"v\xff\xfex")
@@ -630,6 +656,7 @@ def test_a_device_name_that_is_not_utf_8(clean_up: ExitStack) -> None:
     assert down(LAB)
 
 
+@pytest.mark.once
 def test_docker_and_ip_netns_names(clean_up: ExitStack) -> None:
     run("ip", "netns", "add", "mine")
     clean_up.callback(run, "ip", "netns", "del", "mine")
@@ -651,6 +678,7 @@ def test_docker_and_ip_netns_names(clean_up: ExitStack) -> None:
 CONTAINER = "ab" * 32
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("group", "name"),
     [
@@ -671,6 +699,7 @@ def test_a_namespace_is_called_by_its_processs_control_group(
         assert Names().netns(netns.inum(f"/proc/{pid}/ns/net")).name == name
 
 
+@pytest.mark.once
 def test_the_pause_container_gives_its_pod_no_name(clean_up: ExitStack) -> None:
     with process_with_own_netns("pause") as pid:
         inum = netns.inum(f"/proc/{pid}/ns/net")
@@ -684,6 +713,7 @@ def test_the_pause_container_gives_its_pod_no_name(clean_up: ExitStack) -> None:
         assert Names().netns(inum).name == f"sleep:{inner.pid}"
 
 
+@pytest.mark.once
 def test_names_outlive_what_they_name_and_unknown_ones_cost_little() -> None:
     names = Names()
     with process_with_own_netns("web") as pid:
@@ -703,6 +733,7 @@ def test_names_outlive_what_they_name_and_unknown_ones_cost_little() -> None:
 # -- traffic ---------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 def test_traffic_is_echo_udp_tcp_and_arp() -> None:
     rounds = 3
     with standing(LAB), arp_tap(C2) as tap:
@@ -728,6 +759,7 @@ def test_traffic_is_echo_udp_tcp_and_arp() -> None:
         assert requests >= rounds
 
 
+@pytest.mark.once
 def test_traffic_stops_at_once_and_can_be_stopped_twice() -> None:
     with standing(LAB), arp_tap(C2) as tap:
         traffic = Traffic(LAB, pause_s=3600)
@@ -738,6 +770,7 @@ def test_traffic_stops_at_once_and_can_be_stopped_twice() -> None:
         assert traffic.failure is None
 
 
+@pytest.mark.once
 def test_traffic_does_not_outlive_a_killed_tracer() -> None:
     with standing(LAB), arp_tap(C2) as tap:
         told, tell = os.pipe()
@@ -758,6 +791,7 @@ def test_traffic_does_not_outlive_a_killed_tracer() -> None:
             os.close(end)
 
 
+@pytest.mark.once
 def test_traffic_that_is_not_answered_goes_on_and_says_so() -> None:
     with standing(LAB):
         run("ip", "link", "set", "vethc2", "down")
@@ -767,6 +801,7 @@ def test_traffic_that_is_not_answered_goes_on_and_says_so() -> None:
             traffic.wait(LIMIT_S)
 
 
+@pytest.mark.once
 def test_traffic_without_its_lab_says_why_it_ended() -> None:
     traffic = Traffic(LAB)
     traffic.start()
