@@ -38,12 +38,12 @@ class Attach(StrEnum):
     KRETPROBE = "kretprobe"
     RAW_TRACEPOINT = "raw_tracepoint"
     FENTRY = "fentry"
-    """What begins so is given its arguments with their types, and costs less where it can be had:
-    instead of a kprobe,"""
+    """Instead of a kprobe: the kernel gives the arguments with their types."""
     FEXIT = "fexit"
-    """of a kretprobe and the kprobe at the entry, the row before,"""
+    """The same at the return. It tells the arguments, too, so the kprobe at the entry, the row
+    before, is not needed."""
     TP_BTF = "tp_btf"
-    """or of a kprobe, if a tracepoint is the first thing in its function."""
+    """The same at a tracepoint: instead of a kprobe, if it is the first thing in the function."""
 
 
 class Handler(StrEnum):

@@ -14,6 +14,8 @@ import pytest
 from tests.kernel.conftest import HOUSE, TIMEOUT_S, Trace
 from tests.kernel.host import left_behind
 from tests.terminal import Terminal
+from tests.threads import main_and_others
+from tracer.capabilities import DAC_READ_SEARCH
 
 pytestmark = [pytest.mark.kernel, pytest.mark.once]
 
@@ -54,6 +56,9 @@ def test_live_packets_are_chosen_followed_frozen_and_filtered(start: Start, tmp_
     assert re.match(r" docker0  LIVE \d\d:\d\d", terminal.lines[0])
     assert re.search(r"  0 lost  ring \d+ %", terminal.lines[0])
     assert "probes" in terminal.lines[1]
+    main, others = main_and_others(terminal.pid)
+    # Who draws, and who reads; on this kernel, maps as well.
+    assert [main.effective, *(s.effective for s in others)].count(DAC_READ_SEARCH) >= 2
 
     terminal.type("p")
     comes(terminal, lambda: "FROZEN" in terminal.lines[0])

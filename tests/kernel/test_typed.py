@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -14,7 +13,8 @@ from tests.kernel.host import complaints
 from tracer.asked import Asked
 from tracer.kernel.source import KernelSource
 from tracer.kernel.typed import Target, Typed, TypedError
-from tracer.probes import MISSION, PROBES, chosen
+from tracer.model import Layer
+from tracer.probes import MISSION, PROBES
 from tracer.topology.discover import discover, scope
 from tracer.topology.names import Names
 from tracer.wire import HopSlot, Record, decode
@@ -30,7 +30,14 @@ ping -q -c {REQUESTS} -i 0.01 {C2_IP}
 ip netns exec {C2} ping -q -c 7 -i 0.01 -b -W 1 172.17.255.255 || true
 """
 SEVEN = Asked((), changes=False)
-MISSION_AND_MORE = {*MISSION, "skb_clone", "skb_release_head_state", "__consume_stateless_skb"}
+BY_TYPE = {
+    *MISSION,
+    "skb_clone",
+    "skb_release_head_state",
+    "__consume_stateless_skb",
+    "skb_attempt_defer_free",
+    "napi_skb_free_stolen_head",
+}
 
 
 class Traced(NamedTuple):
@@ -51,12 +58,6 @@ def shape(record: Record) -> tuple[object, ...]:
         for s in record.slots
     )
     return (record.protocol, record.parent != 0, record.chunk, record.flags, *slots)
-
-
-def functions() -> set[str]:
-    """What the kernel calls its functions, those of modules as well."""
-    lines = (line.split() for line in Path("/proc/kallsyms").read_text().splitlines())
-    return {line[2] for line in lines if line[1] in "tT"}
 
 
 def traced(asked: Asked, *, typed: bool) -> Traced:
@@ -83,12 +84,8 @@ def test_the_journeys_are_those_of_kprobes(asked: Asked) -> None:
     assert not any(reference.lost.values()), reference.lost
     assert not any(cheaper.lost.values()), cheaper.lost
     assert not reference.by_type
-    if KERNEL < (5, 17):
-        assert not cheaper.by_type
-    else:
-        assert cheaper.by_type >= MISSION_AND_MORE
-        wanted = {PROBES[n].function for n in chosen(asked.layers) if PROBES[n].typed}
-        assert not (wanted - cheaper.by_type) & functions(), "not there by that very name"
+    hooks = {"nf_hook_slow"} if Layer.NETFILTER in asked.layers else set()
+    assert cheaper.by_type == (BY_TYPE | hooks if KERNEL >= (5, 17) else set())
     assert sum(reference.shapes.values()) >= 3 * 3 * REQUESTS
     assert reference.shapes == cheaper.shapes
     assert complaints() == before

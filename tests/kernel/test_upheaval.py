@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from tests.kernel.conftest import (
     start_skbtrace,
 )
 from tests.kernel.host import complaints
+from tests.threads import main_and_others
 from tracer.capabilities import BPF, DAC_READ_SEARCH
 from tracer.model import Outcome
 
@@ -91,22 +91,19 @@ def test_a_tracer_that_was_suspended_reads_on(tmp_path: Path) -> None:
     assert len(trace.of("icmp", C1_IP, icmp_type=8)) == REQUESTS
 
 
-@pytest.mark.once
 @pytest.mark.usefixtures("lab")
 def test_who_reads_packets_gives_up_capabilities_and_reads_on(tmp_path: Path) -> None:
     trace = tmp_path / "trace.json"
     tracer = started(trace)
     try:
-        threads = Path(f"/proc/{tracer.pid}/task")
-        main = threads / str(tracer.pid)
         # A map may be read by whoever has it since 5.19 (commit c8644cd0efe7).
         kept = DAC_READ_SEARCH | (BPF if KERNEL < (5, 19) else 0)
         end = time.monotonic() + TIMEOUT_S
-        while sets(main)["Eff"] != kept:
-            assert time.monotonic() < end, sets(main)
+        while (main := main_and_others(tracer.pid)[0]).effective != kept:
+            assert time.monotonic() < end, main
             time.sleep(0.02)
-        others = [sets(thread) for thread in threads.iterdir() if thread.name != str(tracer.pid)]
-        assert any(found["Eff"] == found["Prm"] for found in others)  # to enter namespaces
+        _, others = main_and_others(tracer.pid)
+        assert any(s.effective == s.permitted for s in others)  # to enter namespaces
         sh(f"ip netns exec {C1} ping -q -c {REQUESTS} -i 0.01 {C2_IP}")
         nobody_listens = "import socket; socket.socket(2, 2).sendto(b'', ('" + C2_IP + "', 9))"
         sh(f'ip netns exec {C1} {sys.executable} -c "{nobody_listens}"')
@@ -122,12 +119,7 @@ def test_who_reads_packets_gives_up_capabilities_and_reads_on(tmp_path: Path) ->
     assert counted.hits["veth_xmit"] >= 2 * REQUESTS  # read from a map at the end
 
 
-def sets(thread: Path) -> dict[str, int]:
-    """A thread's capabilities."""
-    found = re.findall(r"^Cap(\w+):\t(\w+)$", (thread / "status").read_text(), re.MULTILINE)
-    return {name: int(bits, 16) for name, bits in found}
-
-
+@pytest.mark.once
 @pytest.mark.usefixtures("lab")
 def test_told_again_to_end_it_leaves_what_it_has_not_read(tmp_path: Path) -> None:
     many = 2000

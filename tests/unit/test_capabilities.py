@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import pytest
 
+from tests.threads import THIS, Sets, sets_of
 from tracer.capabilities import BPF, DAC_READ_SEARCH, give_up, taken_up
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="there is nothing to give up")
@@ -19,15 +19,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="there is nothing to g
 T = TypeVar("T")
 
 
-class Sets(NamedTuple):
-    permitted: int
-    effective: int
-
-
 def of_this_thread() -> Sets:
-    status = Path("/proc/thread-self/status").read_text()
-    found = dict(re.findall(r"^Cap(\w+):\t(\w+)$", status, re.MULTILINE))
-    return Sets(int(found["Prm"], 16), int(found["Eff"], 16))
+    return sets_of(THIS)
 
 
 def in_a_thread(do: Callable[[], T]) -> T:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ import pytest
 
 from tests.unit.journeys import CAPTURE, REQUEST
 from tests.unit.traces import read
+from tracer.capabilities import give_up
 from tracer.errors import TraceFileError
-from tracer.export.output import PackedFile, open_output, open_trace
+from tracer.export.output import PackedFile, open_output, open_trace, remove_output
 from tracer.export.packed import packing_of
 from tracer.export.trace_writer import TraceWriter
 
@@ -185,6 +187,27 @@ def test_root_s_groups_are_not_the_user_s(home: Path, tmp_path: Path, user: dict
     shared.chmod(0o770)  # root's group may write here
     with pytest.raises(TraceFileError, match="Permission denied"):
         open_output(str(shared / "t.json"), environ=user)
+
+
+@needs_root
+@pytest.mark.parametrize("environ", [{}, SOMEBODY])
+def test_a_thread_that_gave_up_capabilities_opens_and_removes(
+    home: Path, environ: dict[str, str]
+) -> None:
+    """As the next file of a trace that is rotated; the folder is not root's."""
+    path = home / "t.json"
+
+    def work() -> bool:
+        give_up(lambda: True)
+        with open_output(str(path), environ=environ) as stream:
+            stream.write(b"x")
+        there = path.exists()
+        remove_output(str(path), path.stat(), environ=environ)
+        return there
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(work).result()
+    assert names_in(home) == []
 
 
 @needs_root

@@ -168,7 +168,8 @@ class KernelSource:
     def _targets_of(self, btf: Btf, symbols: Symbols) -> dict[int, Target]:
         found: dict[int, Target | None] = {}
         # Before 5.12 (commit ca06f55b9002) such a program may come in the middle of itself, which
-        # would make its counters wrong. What is looked for came later, with 5.17 (f92c1e183604).
+        # would make its counters wrong. What is looked for came later, with 5.17 (f92c1e183604). A
+        # tp_btf may until 6.1 (05b24ff9b2cf); but nobody receives in the middle of receiving.
         if helper(btf, "get_func_arg") is None:
             return {}
         for number in self._positions:
