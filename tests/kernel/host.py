@@ -6,21 +6,27 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tracer import process
 from tracer.probes import PROBES
 from tracer.topology import netns, record
 from tracer.topology.build import standing
+from tracer.topology.guard import NAME as GUARD
 from tracer.topology.spec import Interface, Lab
 
 PROBED = Path("/sys/kernel/tracing/enabled_functions")
 """The functions at whose entry something is called: by kprobes and by fentry alike."""
+LIMIT_S = 60.0
+"""An emulated guest is slow. Nothing waits that long if all is well."""
 
 
 def run(*command: str | bytes) -> str:
@@ -115,6 +121,14 @@ def exit_code(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def until(true: Callable[[], bool], what: str) -> None:
+    """Wait for something that another process does; the test fails if it never does it."""
+    end = time.monotonic() + LIMIT_S
+    while not true():
+        assert time.monotonic() < end, f"never: {what}"
+        time.sleep(0.02)
+
+
 def at_step(number: int, act: Callable[[], None]) -> None:
     """Call ``act`` before the given one of the steps by which this process changes the host."""
     steps = 0
@@ -139,6 +153,28 @@ def at_step(number: int, act: Callable[[], None]) -> None:
 
 def kill_itself() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def guard_of(pid: int) -> int:
+    """The child that takes a lab down if that process is killed."""
+    (guard,) = (p.pid for p in process.family(pid) if _comm(p.pid) == GUARD)
+    return guard
+
+
+def _comm(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+def kill(pid: int, *, and_guard: bool) -> None:
+    """Kill a child that keeps a lab, and first its guard, or wait until that has done its work."""
+    guard = guard_of(pid)
+    ended = os.pidfd_open(guard)
+    if and_guard:
+        os.kill(guard, signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
+    assert exit_code(pid) == -signal.SIGKILL
+    assert select.select([ended], [], [], LIMIT_S)[0]
+    os.close(ended)
 
 
 @contextmanager

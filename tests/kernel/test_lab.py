@@ -23,20 +23,24 @@ from click.testing import CliRunner
 
 from tests.kernel.host import (
     AS_DOCKER,
+    LIMIT_S,
     OUTSIDE,
     answered,
     at_step,
     effects,
     exit_code,
     forked,
+    guard_of,
     held,
     inside,
+    kill,
     kill_itself,
     neighbours,
     open_files,
     run,
     snapshot,
     snmp,
+    until,
 )
 from tracer.cli.lab import lab as lab_command
 from tracer.errors import TopologyError
@@ -56,8 +60,6 @@ pytestmark = [
 
 LAB = LABS["docker0"]
 C1, C2 = (end for _, end in LAB.pairs)
-LIMIT_S = 60.0
-"""An emulated guest is slow. Nothing waits that long if all is well."""
 
 
 @pytest.fixture(scope="module")
@@ -344,11 +346,13 @@ def test_every_setting_of_forwarding_is_put_back(killed: bool, clean_up: ExitSta
         assert {(CONF / name / "forwarding").read_text() for name in ("one", "two", "all")} == {
             "1\n"
         }
-        os.kill(pid, signal.SIGKILL if killed else signal.SIGTERM)
-        exit_code(pid)
-    if killed:
-        assert snapshot() != before
-        down(LAB)
+        if killed:
+            kill(pid, and_guard=True)
+            assert snapshot() != before
+            down(LAB)
+        else:
+            os.kill(pid, signal.SIGTERM)
+            exit_code(pid)
     assert snapshot() == before
 
 
@@ -399,8 +403,7 @@ def test_a_port_gives_way_to_a_device_of_its_name(clean_up: ExitStack) -> None:
         traffic.wait(LIMIT_S)
     assert snapshot() == before
     with held(LAB) as pid:
-        os.kill(pid, signal.SIGKILL)
-        assert exit_code(pid) == -signal.SIGKILL
+        kill(pid, and_guard=True)
     assert up(LAB)
     run("ip", "link", "del", "skbt-vethc2")
     assert status(LAB) == Status(State.BROKEN, missing=("vethc2",))
@@ -483,11 +486,23 @@ def test_a_signal_while_it_stands_takes_it_down(number: signal.Signals) -> None:
     assert status(LAB).state is State.DOWN
 
 
-@pytest.mark.once
-def test_what_a_killed_owner_left_is_removed_at_the_next_start() -> None:
+def test_what_a_killed_owner_kept_is_taken_down_at_once() -> None:
+    before = snapshot()
     with held(LAB) as pid:
-        os.kill(pid, signal.SIGKILL)
-        assert exit_code(pid) == -signal.SIGKILL
+        guard = guard_of(pid)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(guard, number)
+        # It keeps nothing of its owner's open, else who reads from it would wait for ever.
+        assert {str(Path(f"/proc/{guard}/fd/{n}").readlink()) for n in range(3)} == {os.devnull}
+        kill(pid, and_guard=False)
+    assert snapshot() == before
+    assert status(LAB) == Status(State.DOWN, missing=status(LAB).missing)
+
+
+@pytest.mark.once
+def test_what_a_killed_owner_and_its_guard_left_is_removed_at_the_next_start() -> None:
+    with held(LAB) as pid:
+        kill(pid, and_guard=True)
     assert status(LAB).state is State.LEFT_BEHIND
     with standing(LAB) as built:
         assert built
@@ -537,6 +552,55 @@ def test_killed_at_any_step_the_next_start_cleans_up(act: Callable[..., bool]) -
         step += 7 if act is up else 3
     assert step > 20
     down(LAB)
+
+
+@pytest.mark.once
+def test_killed_at_any_step_its_guard_leaves_nothing() -> None:
+    before = snapshot()
+    step = 1
+    while True:
+
+        def stand_and_die(step: int = step) -> None:
+            tracer = os.getpid()
+            at_step(step, lambda: kill_itself() if os.getpid() == tracer else None)
+            with standing(LAB):
+                pass
+
+        code = exit_code(forked(stand_and_die))
+        assert code in {0, -signal.SIGKILL}
+        until(lambda: record.read(LAB.name) is None, "the guard takes down what there is")
+        assert status(LAB).state is State.DOWN
+        assert snapshot() == before
+        if code == 0:
+            break
+        step += 9
+    assert step > 40
+
+
+@pytest.mark.once
+def test_a_lab_that_others_took_over_is_not_its_guards(clean_up: ExitStack) -> None:
+    with held(LAB) as pid:
+        guard = guard_of(pid)
+        ended = os.pidfd_open(guard)
+        os.kill(guard, signal.SIGSTOP)
+        os.kill(pid, signal.SIGKILL)
+        exit_code(pid)
+        assert up(LAB)
+        clean_up.callback(down, LAB)
+        os.kill(guard, signal.SIGCONT)
+        assert select.select([ended], [], [], LIMIT_S)[0]
+        os.close(ended)
+    assert status(LAB) == Status(State.STANDING)
+
+
+@pytest.mark.once
+def test_no_guard_is_left_where_a_lab_was_taken_down() -> None:
+    with standing(LAB):
+        guard = guard_of(os.getpid())
+    assert not Path(f"/proc/{guard}").exists()
+    with standing(LAB), standing(LAB) as built:
+        assert not built
+        guard_of(os.getpid())  # one, not two
 
 
 @pytest.mark.once

@@ -29,6 +29,7 @@ from tests.kernel.host import (
     exit_code,
     forked,
     held,
+    kill,
     kill_itself,
     open_files,
     run,
@@ -544,12 +545,19 @@ def test_a_lab_that_is_kept_is_not_built_over() -> None:
 )
 def test_what_a_killed_owner_left_is_removed_at_the_next_start(killed: Lab, following: Lab) -> None:
     with held(killed) as pid:
-        os.kill(pid, signal.SIGKILL)
-        assert exit_code(pid) == -signal.SIGKILL
+        kill(pid, and_guard=True)
     assert status(killed).state is State.LEFT_BEHIND
     with standing(following) as built:
         assert built
     assert status(killed).state is State.DOWN
+
+
+@each_apart
+def test_what_a_killed_owner_kept_is_taken_down_at_once(lab: Lab) -> None:
+    before = snapshot()
+    with held(lab) as pid:
+        kill(pid, and_guard=False)
+    assert snapshot() == before
 
 
 def test_a_bridge_of_the_host_that_is_called_like_a_lab() -> None:

@@ -55,6 +55,12 @@ def test_a_damaged_record_is_none(text: str, folder: Path) -> None:
     assert record.read("lab") is None
 
 
+def test_what_one_that_was_killed_had_half_written_is_removed(folder: Path) -> None:
+    (folder / "lab.json.new").write_text('{"own')
+    with record.locked():
+        assert [file.name for file in folder.iterdir()] == ["lock"]
+
+
 @pytest.mark.parametrize("name", ["c1", "", "skbtrace-../../etc", "/run/netns/skbtrace-c1"])
 def test_a_name_that_is_not_a_labs_is_not_believed(name: str) -> None:
     record.write("lab", Record(None, ("skbtrace-c1", name)))

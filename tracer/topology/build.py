@@ -3,6 +3,7 @@
 
 What is about to be made or removed is written down first (``record``), with the process that is at
 work. So a ``kill -9`` at any point leaves only what the next start recognises: its owner is gone.
+What a tracer keeps does not even wait for that start (``guard``).
 How ours are told from everybody else's stands in ``state``.
 
 A lab that ``skbtrace lab up`` has finished has no owner and stays until ``lab down``. A lock makes
@@ -27,6 +28,7 @@ from tracer.errors import PrerequisiteError, SkbtraceError, TopologyError
 from tracer.process import Process, this_process
 from tracer.text import printable
 from tracer.topology import forwarding, links, make, netns, record, rules
+from tracer.topology.guard import Guard
 from tracer.topology.links import Link
 from tracer.topology.record import Record
 from tracer.topology.spec import HOST, Lab, unnamed
@@ -77,13 +79,15 @@ def standing(lab: Lab) -> Iterator[bool]:
     What a killed process left is removed first. If the lab stands then, or for a lab in the host's
     namespace a device of the bridge's name exists, nothing is built and nothing is taken down: the
     value is False. Otherwise the lab is built, the value is True, and the lab is taken down on
-    every way out. SIGINT, SIGTERM and SIGHUP that come while it is being built or taken down take
-    their course right after; one that came while it was being built also means that it is gone
-    again.
+    every way out, SIGKILL included: a ``Guard`` does it then. SIGINT, SIGTERM and SIGHUP that come
+    while it is being built or taken down take their course right after; one that came while it was
+    being built also means that it is gone again.
 
     Raises what ``up`` raises.
     """
     _require_root(f"--topology {lab.name}")
+    owner = this_process()
+    guard = None
     try:
         with _undisturbed(lab) as arrived:
             written = record.read(lab.name)
@@ -92,13 +96,23 @@ def standing(lab: Lab) -> Iterator[bool]:
             built = not _is_found(lab)
             if built:
                 _free(lab)
-                _build(lab, this_process(), arrived)
+                guard = Guard(lambda: _take_down(lab, owner))
+                _build(lab, owner, arrived)
         yield built
     finally:
-        with _undisturbed(lab):
-            written = record.read(lab.name)
-            if written is not None and written.owner == this_process():
-                _remove(lab)
+        try:
+            _take_down(lab, owner)
+        finally:
+            if guard is not None:
+                guard.end()
+
+
+def _take_down(lab: Lab, owner: Process) -> None:
+    """Remove the lab if that process keeps it."""
+    with _undisturbed(lab):
+        written = record.read(lab.name)
+        if written is not None and written.owner == owner:
+            _remove(lab)
 
 
 def _is_found(lab: Lab) -> bool:

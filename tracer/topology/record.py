@@ -19,6 +19,8 @@ from tracer.process import Process
 from tracer.topology.spec import PREFIX
 
 FOLDER = Path("/run/skbtrace")
+_HALF = ".json.new"
+"""How the name of a record ends that is being written."""
 
 
 class Record(NamedTuple):
@@ -39,7 +41,7 @@ class Record(NamedTuple):
 
 def write(lab: str, record: Record) -> None:
     """Write the record, whole or not at all. Raises OSError."""
-    new = FOLDER / f"{lab}.json.new"
+    new = FOLDER / f"{lab}{_HALF}"
     new.write_text(json.dumps(record._asdict()) + "\n")
     new.replace(_file(lab))
 
@@ -68,11 +70,16 @@ def erase(lab: str) -> None:
 
 @contextmanager
 def locked() -> Iterator[None]:
-    """Let no other process build or take down while in the block. Raises OSError."""
+    """Let no other process build or take down while in the block. Raises OSError.
+
+    What one that was killed had half written is removed: whoever else writes holds the lock.
+    """
     FOLDER.mkdir(mode=0o755, exist_ok=True)
     lock = os.open(FOLDER / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        for half in FOLDER.glob(f"*{_HALF}"):
+            half.unlink()
         yield
     finally:
         os.close(lock)
