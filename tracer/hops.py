@@ -7,6 +7,7 @@ This module must not know how it is found out that hops are alike.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from operator import attrgetter
@@ -71,6 +72,21 @@ class Hops(Sequence[Hop]):
             columns = zip(*members, strict=True)
             self._made = tuple(map(tuple.__new__, repeat(Hop), columns))
         return self._made
+
+
+def count(many: Iterable[Sequence[Hop]], member: str) -> Counter[Any]:
+    """Count the values of a member in the hops of many journeys. See ``each``."""
+    found: Counter[Any] = Counter()
+    alike: Counter[Alike] = Counter()
+    for hops in many:
+        if type(hops) is Hops:
+            alike[hops.alike] += 1
+        else:
+            found.update(each(hops, member))
+    for one, times in alike.items():
+        for value in one.members[_AT[member]]:
+            found[value] += times
+    return found
 
 
 def each(hops: Sequence[Hop], member: str) -> Iterable[Any]:

@@ -19,7 +19,7 @@ from typing import Protocol
 from tracer import __version__
 from tracer.correlate import Names, backlog_of, steps_of
 from tracer.exchanges import Exchanges
-from tracer.hops import each
+from tracer.hops import count
 from tracer.limits import EVERYTHING, Ceiling, Limits
 from tracer.model import (
     Capture,
@@ -199,7 +199,6 @@ class Session:
         self._steps: list[StepCount] = []
         self._steps_at = -math.inf
         self._journeys = 0
-        self._hops = 0
         self._outcomes: Counter[str] = Counter()
         self._hits: Counter[str] = Counter()
         self._unselected = 0
@@ -351,10 +350,8 @@ class Session:
         if not batch:
             return
         self._journeys += len(batch)
-        for journey in batch:
-            self._hops += len(journey.hops)
-            self._outcomes[journey.outcome] += 1
-            self._hits.update(each(journey.hops, "function"))
+        self._outcomes.update([journey.outcome._value_ for journey in batch])
+        self._hits.update(count([journey.hops for journey in batch], "function"))
         self._sink.journeys(batch)
 
     def _wanted(self, batch: list[Journey], most: int | None) -> list[Journey]:
@@ -392,7 +389,7 @@ class Session:
         hits, steps = self._source.hits(), self._source.steps()
         return Summary(
             journeys=self._journeys,
-            hops=self._hops,
+            hops=self._hits.total(),
             lost=self._source.lost() | self._correlator.lost | {"unread": self._unread},
             outcomes=dict(self._outcomes),
             beside=self._source.beside(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import struct
+from collections import Counter
 from functools import cache
 
 import pytest
@@ -29,7 +30,7 @@ from tests.unit.test_wire import RECORDS
 from tracer import recurring, wire
 from tracer.correlate import Correlator, Names
 from tracer.errors import DecodeError
-from tracer.hops import Hops
+from tracer.hops import Hops, count
 from tracer.model import Device, Journey, Netns
 from tracer.recurring import Recurring
 
@@ -162,6 +163,14 @@ def test_hops_of_journeys_that_are_alike_have_the_same_in_common() -> None:
     third = hold([PING, PING, slower, slower, PING, slower], names())[-1]
     assert third is not None
     assert isinstance(third.hops, Hops)
+
+
+def test_hops_that_are_alike_are_counted_together_as_one_by_one() -> None:
+    made = [j for j in hold([PING] * 5 + [REPLY] * 4 + [REWRITTEN], names()) if j is not None]
+    assert {type(j.hops) for j in made} == {tuple, Hops}
+    one_by_one = Counter(hop.function for j in made for hop in j.hops)
+    assert count([j.hops for j in made], "function") == one_by_one
+    assert count([j.hops for j in made if isinstance(j.hops, Hops)], "cpu").total() > 5
 
 
 def test_names_are_those_of_the_time() -> None:
