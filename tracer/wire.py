@@ -216,7 +216,8 @@ def decode(data: bytes) -> Record:
 
 def there(headers: bytes, pulled: int, length: int) -> bytes:
     """Return the headers without what lies behind the end of a packet of this skb->len."""
-    return headers[: max(pulled + length, 0)]
+    size = pulled + length
+    return headers if size >= len(headers) else headers[: max(size, 0)]
 
 
 def encode(record: Record) -> bytes:
