@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from operator import itemgetter
+from struct import Struct, calcsize
 from typing import Any, NamedTuple
 
 from tracer.correlate import PURGES, Correlator, Names
@@ -42,27 +43,30 @@ _VARIANTS = 16
 """What is kept of each, at most; most have two or three."""
 
 _HOPS_AT, _BRANCHES_AT, _FRAME_AT = map(Journey._fields.index, ("hops", "branches", "frame"))
-_WORDS = SLOT.size // 4  # of 32 bits
-_VALUE, _LENGTH, _ARG = 2, 4, 5  # which of a slot's words
+_VALUE, _LENGTH, _ARG = 8, 16, 20  # where in a slot those stand; its time comes first
 _PROBE = 4  # where in a slot that stands, and the kind of a note or a hop's flags behind it
 
 _new = tuple.__new__  # half the time of Journey(...)
-_Ask = tuple[Callable[..., Device | Netns], tuple[int, ...]]
+_Asked = tuple[tuple[tuple[int, int, Device], ...], tuple[tuple[int, Netns], ...]]
 
 
 class _Pattern(NamedTuple):
     """What journeys that are alike have in common."""
 
-    pick: Callable[[list[int]], tuple[int, ...]]
-    """From a record's words the time of each hop; of process_backlog's, for how long it ran ..."""
-    lengths: Callable[[list[int]], tuple[int, ...]]
+    read: Struct
+    """From a record's slots, the numbers that are different in each ..."""
+    pick: Callable[[tuple[int, ...]], tuple[int, ...]]
+    """... of these the time of each hop; of process_backlog's, for how long it ran ..."""
+    lengths: Callable[[tuple[int, ...]], tuple[int, ...]]
     """... and the lengths."""
     calls: tuple[int, ...]
     """The hops of process_backlog."""
-    names: tuple[tuple[_Ask, Device | Netns], ...]
-    """What was asked for names, and the answers."""
+    devices: tuple[tuple[int, int, Device], ...]
+    """What was asked for names, and the answers ..."""
+    netnses: tuple[tuple[int, Netns], ...]
+    """... of namespaces."""
     branches: tuple[tuple[int, int], ...]
-    """Where in a record's words the id of what was made stands, and the hop that made it."""
+    """Which of the numbers is the id of what was made, and the hop that made it."""
     hops: Sequence[Hop]
     alike: dict[int, Alike]
     """By which of ``calls`` had been running before, a bit for each."""
@@ -72,9 +76,9 @@ class _Pattern(NamedTuple):
     """... and between these and its frame."""
     hop_missing: int
 
-    def times(self, words: list[int]) -> tuple[list[int], int]:
+    def times(self, numbers: tuple[int, ...]) -> tuple[list[int], int]:
         """When each hop was, since the first one, and which calls had been running before."""
-        times = list(self.pick(words))
+        times = list(self.pick(numbers))
         running = 0
         for bit, call in enumerate(self.calls):
             began = times[call + 1] - times[call]
@@ -101,7 +105,8 @@ class Recurring:
     def __init__(self, names: Names, ids: str = "") -> None:
         self._names = names
         self._ids = ids
-        self._asked: dict[_Ask, Device | Netns] = {}
+        self._devices: dict[tuple[int, int], Device] = {}
+        self._netnses: dict[int, Netns] = {}
         self.correlator = Correlator(names._replace(device=self._device, netns=self._netns), ids)
         self._masks: dict[bytes, int] = {}
         self._once: set[Hashable] = set()
@@ -153,30 +158,36 @@ class Recurring:
         start_ns = fixed[3]
         if pattern is None or start_ns <= self._changed_ns:
             return self._make(data)
-        for (name, of), answer in pattern.names:
-            if name(*of, start_ns) is not answer:
-                del self._patterns[key]  # to be learnt again
-                return self._make(data)
+        if self._is_renamed(pattern, start_ns):
+            del self._patterns[key]  # to be learnt again
+            return self._make(data)
         return self._alike(pattern, fixed, data, end, flow) or self._make(data)
+
+    def _is_renamed(self, pattern: _Pattern, at_ns: int) -> bool:
+        device, netns = self._names.device, self._names.netns
+        for inum, ifindex, answer in pattern.devices:
+            if device(inum, ifindex, at_ns) is not answer:
+                return True
+        return any(netns(inum, at_ns) is not named for inum, named in pattern.netnses)
 
     def _alike(
         self, pattern: _Pattern, fixed: tuple[Any, ...], data: bytes, end: int, flow: Flow
     ) -> Journey | None:
         """Return one of this pattern. None if its times are not in order: clocks of two CPUs."""
         id_, parent, skb, start_ns = fixed[:4]
-        words = _words(data, end)
-        times, running = pattern.times(words)
+        numbers = pattern.read.unpack_from(data, FIXED.size)
+        times, running = pattern.times(numbers)
         if sorted(times) != times:
             return None
-        self.correlator.lost["hop_missing"] += pattern.hop_missing
+        if pattern.hop_missing:
+            self.correlator.lost["hop_missing"] += pattern.hop_missing
         alike = pattern.alike.get(running) or pattern.of(running)
-        lengths = pattern.lengths(words)
+        lengths = pattern.lengths(numbers)
         hops = Hops(alike, tuple(times), lengths)
         ids = self._ids
         branches: tuple[Branch, ...] = ()
         if pattern.branches:
-            made = [(words[at] | words[at + 1] << 32, hop) for at, hop in pattern.branches]
-            branches = tuple([Branch(f"{ids}{number}", hop) for number, hop in made])
+            branches = tuple([Branch(f"{ids}{numbers[at]}", hop) for at, hop in pattern.branches])
         protocol, tci, has_vlan, l2_len = fixed[7:11]
         frame = frame_of(
             fixed[-1],
@@ -191,7 +202,8 @@ class Recurring:
         return _new(Journey, (*front, *pattern.ending, branches, *pattern.more, frame))
 
     def _make(self, data: bytes) -> Journey | None:
-        self._asked.clear()
+        self._devices.clear()
+        self._netnses.clear()
         return self.correlator.take(decode(data))
 
     def _first(self, key: Hashable, data: bytes) -> Journey | None:
@@ -209,10 +221,13 @@ class Recurring:
 
     def _learn(self, key: Hashable, data: bytes, journey: Journey, hop_missing: int) -> None:
         record = decode(data)
-        pattern = _pattern(record, journey, self._asked, hop_missing)
+        asked = (
+            tuple((*of, answer) for of, answer in self._devices.items()),
+            tuple(self._netnses.items()),
+        )
+        pattern = _pattern(record, journey, asked, hop_missing)
         if pattern is not None:
-            end = FIXED.size + len(record.slots) * SLOT.size
-            times, _ = pattern.times(_words(data, end))
+            times, _ = pattern.times(pattern.read.unpack_from(data, FIXED.size))
             if sorted(times) != times:
                 return  # another one will do
             if times != [hop.dt_ns for hop in journey.hops]:
@@ -232,24 +247,15 @@ class Recurring:
         return found
 
     def _device(self, inum: int, ifindex: int, at_ns: int) -> Device:
-        name = self._names.device
-        found = self._asked[name, (inum, ifindex)] = name(inum, ifindex, at_ns)
+        found = self._devices[inum, ifindex] = self._names.device(inum, ifindex, at_ns)
         return found
 
     def _netns(self, inum: int, at_ns: int) -> Netns:
-        name = self._names.netns
-        found = self._asked[name, (inum,)] = name(inum, at_ns)
+        found = self._netnses[inum] = self._names.netns(inum, at_ns)
         return found
 
 
-def _words(data: bytes, end: int) -> list[int]:
-    """The slots of a record that ends there, in words of 32 bits."""
-    return memoryview(data)[FIXED.size : end].cast("I").tolist()
-
-
-def _pattern(
-    record: Record, journey: Journey, asked: dict[_Ask, Device | Netns], hop_missing: int
-) -> _Pattern | None:
+def _pattern(record: Record, journey: Journey, asked: _Asked, hop_missing: int) -> _Pattern | None:
     """What others like this one have in common with it; None if more may be different."""
     if journey.drop is not None and journey.drop.function in PURGES:
         return None  # whether TCP carried data is not in the key
@@ -259,7 +265,7 @@ def _pattern(
     calls: list[int] = []
     made: list[int] = []
     for number, slot in enumerate(record.slots):
-        first = number * _WORDS
+        first = number * SLOT.size
         if not isinstance(slot, HopSlot):
             made += [first + _VALUE] if slot.kind == NOTE_CLONE else []
             continue
@@ -271,15 +277,27 @@ def _pattern(
         lengths.append(first + _LENGTH)
     if len(at) != len(hops) or len(at) < 2 or len(made) != len(journey.branches):
         return None
+    places = sorted({*at, *lengths, *made})
+    nth = {place: n for n, place in enumerate(places)}
     return _Pattern(
-        itemgetter(*at),
-        itemgetter(*lengths),
+        _reader(places, made),
+        itemgetter(*[nth[place] for place in at]),
+        itemgetter(*[nth[place] for place in lengths]),
         tuple(calls),
-        tuple(asked.items()),
-        tuple(zip(made, [branch.hop for branch in journey.branches], strict=True)),
+        *asked,
+        tuple((nth[place], b.hop) for place, b in zip(made, journey.branches, strict=True)),
         hops,
         {},
         journey[_HOPS_AT + 1 : _BRANCHES_AT],
         journey[_BRANCHES_AT + 1 : _FRAME_AT],
         hop_missing,
     )
+
+
+def _reader(places: Sequence[int], long: Sequence[int]) -> Struct:
+    """What reads the numbers at these places, of 64 bits at those and of 32 elsewhere."""
+    code, end = "=", 0
+    for place in places:
+        code += f"{place - end}x{'Q' if place in long else 'I'}"
+        end = calcsize(code)
+    return Struct(code)
