@@ -81,7 +81,7 @@ class TraceWriter:
         self._flows: dict[tuple[object, ...], str] = {}
         self._hops: dict[_HopKey, _HopPieces] = {}
         self._ends: dict[Socket | Task, str] = {}
-        self._alike: dict[tuple[Alike, tuple[int, ...]], str] = {}
+        self._alike: dict[tuple[Alike, tuple[int, ...]], list[str]] = {}
 
     def begin(self, capture: Capture) -> None:
         """Write the header."""
@@ -146,16 +146,17 @@ class TraceWriter:
             pieces = self._pieces(hops)
             return ",".join([f"{one}{dt}{two}{size}{rest}" for one, dt, two, size, rest in pieces])
         key = hops.alike, hops.lengths
-        text = self._alike.get(key)
-        if text is None:
-            text = ",".join(
-                [
-                    f"{_escaped(one)}%d{_escaped(two)}{size}{_escaped(rest)}"
-                    for one, _, two, size, rest in self._pieces(hops)
-                ]
-            )
-            _remember(self._alike, key, text, most=_ALIKE)
-        return text % hops.times
+        known = self._alike.get(key)
+        if known is None:
+            behind, known = "", []
+            for one, _, two, size, rest in self._pieces(hops):
+                known += (f"{behind}{one}", "")
+                behind = f"{two}{size}{rest},"
+            known.append(behind[:-1])
+            _remember(self._alike, key, known, most=_ALIKE)
+        parts = known.copy()
+        parts[1::2] = [f"{dt}" for dt in hops.times]  # several times faster than %d in a long text
+        return "".join(parts)
 
     def _pieces(self, hops: Sequence[Hop]) -> Iterator[tuple[str, int, str, int, str]]:
         """Give each hop's JSON: ``dt_ns`` and ``len``, and what is before, between and behind."""
@@ -265,10 +266,6 @@ def _remember(
         known.clear()
     known[key] = value
     return value
-
-
-def _escaped(piece: str) -> str:
-    return piece.replace("%", "%%")
 
 
 def _around_numbers(hop: Hop) -> tuple[str, str, str]:
