@@ -43,7 +43,8 @@ from tracer.trigger import Trigger
 from tracer.wire import EndCount, StepCount, decode
 
 QUIET_S = 0.05
-"""How long the reader sleeps when the ring buffer was empty: what a live view lags behind."""
+"""How long the reader sleeps when nothing more waits: what a live view lags behind. So packets that
+come one by one are read some at a time: half of what it takes to read each as it comes."""
 SLICE = 256
 """Records made into journeys before the ring buffer is looked at again."""
 BACKLOG_MAX = 131072
@@ -241,7 +242,7 @@ class Session:
             end = None if seconds is None else time.monotonic() + seconds
             told = -math.inf
             while not self._stopped and go_on():
-                busy = self._read(most)
+                more = self._read(most)
                 self._sample(ceiling.look(self._arrived, self._made))
                 if health is not None and time.monotonic() - told > HEALTH_S:
                     told = time.monotonic()
@@ -249,7 +250,7 @@ class Session:
                 left = math.inf if end is None else end - time.monotonic()
                 if left <= 0 or self._journeys == most:
                     break
-                if not busy:
+                if not more:
                     with suppress(Empty):
                         self._stop.get(timeout=min(QUIET_S, left))
             self._drain(most, waiting)
@@ -276,7 +277,7 @@ class Session:
     def _read(self, most: int | None, *, at_once: bool = False) -> bool:
         """Save what waits in the ring buffer, then make a slice of it into journeys.
 
-        Return whether there was anything to do.
+        Return whether more waits.
         """
         backlog = self._backlog
         while len(backlog) < BACKLOG_MAX and (batch := self._source.read()):
@@ -288,7 +289,7 @@ class Session:
         self._made += len(records)
         take = self._recurring.take
         self._hand_over((j for r in records if (j := take(r)) is not None), most)
-        return bool(records)
+        return bool(backlog)
 
     def _sample(self, sampling: Sampling | None) -> None:
         if sampling is None:
