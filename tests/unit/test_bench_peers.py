@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -27,15 +28,15 @@ from tracer.probes import MISSION
 
 def step(sent: float, *, good: bool = True, cpu_s: float = 1.0) -> dict[str, Any]:
     lines = 1000 if good else 900
-    told = {"rate": sent / 2, "good": good, "count": 1000, "lines": lines}
+    told = {"rate": sent / 2, "asked": sent, "good": good, "count": 1000, "lines": lines}
     return {"sent": sent, "cpu_s": cpu_s, **told}
 
 
 def run(*steps: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"each": 1, "calm": steps[0], "steps": [*steps], **more}
+    return {"each": 1, "calm": steps[0], "steps": [*steps], "as": {}, **more}
 
 
-def verdicts(rows: list[Row]) -> list[bool]:
+def verdicts(rows: Iterable[Row]) -> list[bool]:
     return [row[0] for row in rows]
 
 
@@ -67,16 +68,26 @@ def test_what_skbtrace_lost_and_did_not_count_is_a_miss() -> None:
     assert verdicts(rate_rows(rates)) == [True, True, False, False, False, True, False, True]
 
 
-def test_cpu_is_of_the_calm_rate() -> None:
-    rows = cpu_rows(
-        {
-            "skbtrace": run(step(1, cpu_s=0.6), step(2, cpu_s=9)),
-            "pwru": run(step(1, cpu_s=1.8)),
-            "bpftrace": run(step(1, cpu_s=1.7, good=False)),
-        }
-    )
-    assert verdicts(rows) == [True, False]
-    assert [row[2] for row in rows] == ["0.60/1.80 s = 0.33", "0.60/1.70 s = 0.35, some lost"]
+def test_cpu_is_of_the_calm_rate_and_of_what_the_other_could_just_follow() -> None:
+    ours = run(step(1, cpu_s=0.6), step(2, cpu_s=9))
+    ours["as"] = {"pwru": step(3, cpu_s=0.7), "bpftrace": step(1, cpu_s=1.6)}
+    rows = [
+        *cpu_rows(
+            {
+                "skbtrace": ours,
+                "pwru": run(step(1, cpu_s=1.8), step(3, cpu_s=7), step(4, cpu_s=8, good=False)),
+                "bpftrace": run(step(1, cpu_s=1.7, good=False)),
+            }
+        )
+    ]
+    assert verdicts(rows) == [True, True, False, False]
+    assert [row[2] for row in rows] == [
+        "0.60/1.80 s = 0.33",
+        "0.70/7.00 s = 0.10",
+        "0.60/1.70 s = 0.35, some lost",
+        "1.60/1.70 s = 0.94, some lost",
+    ]
+    assert rows[1][1] == "CPU of 1000 packets, 3/s, skbtrace to pwru"
 
 
 def trips(**least: float) -> dict[str, list[dict[str, Any]]]:
