@@ -43,6 +43,7 @@ from tests.bench.guest import (
     say,
     usage,
 )
+from tests.kernel.host import PROBED
 from tests.vm.peer import BPFTRACE, PWRU
 from tracer.kernel.symbols import plain
 from tracer.probes import MISSION, PROBES, Attach, Skb, chosen
@@ -63,7 +64,6 @@ BLASTS, BLAST = 3, 2000
 RING = 25_000
 """Journeys that skbtrace's ring buffer holds, about."""
 WAY = [*MISSION, *MISSION[:5]]
-KPROBES = Path("/sys/kernel/debug/kprobes/list")
 LAYERS = ("--layers", ",".join(SAME), "--no-changes")
 SEVEN = ("--layers", "none", "--no-changes")
 NOTHING, ANOTHER = "tcp port 1", f"udp port {PORT}"
@@ -188,13 +188,18 @@ def bpftrace() -> Iterator[Tracer]:
         )
         # It tells how many probes it is about to attach, and nothing afterwards.
         while not (found := re.search(r"Attaching (\d+) probes", log.read_text())) or (
-            KPROBES.read_text().count("\n") < int(found[1])
+            attached() < int(found[1])
         ):
             assert process.poll() is None, log.read_text()
             time.sleep(0.1)
         yield Tracer(process.pid, log, lambda line: line.startswith(b"ffff"))
         process.send_signal(signal.SIGINT)
         process.wait(timeout=60)
+
+
+def attached() -> int:
+    """How many functions call something: by a kprobe or by fprobe, which bpftrace may choose."""
+    return sum(not line[:1].isspace() for line in PROBED.read_text().splitlines())
 
 
 _SKB: Mapping[Skb, str] = {
