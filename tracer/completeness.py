@@ -15,7 +15,8 @@ from tracer.model import Capture, Summary
 
 LOSSES = {
     "ring_full": "records found the ring buffer full; these journeys are missing or damaged",
-    "table_full": "packets were not followed, too many were being followed already",
+    "table_full": "times there was no room to follow a packet, once at each function that it met; "
+    "at most so many journeys are missing, or begin late",
     "end_missed": "journeys ended unseen; they are shown as damaged",
     "clone_missed": "clones stand without their parent, which is not known",
     "chunk_lost": "pieces of long journeys are missing; these are shown as damaged",

@@ -65,7 +65,8 @@ LOSSES = ("ring_full", "table_full", "end_missed", "clone_missed", "hop_limit")
 """The kernel program's loss counters, in the order of its ``enum lost``.
 
 ``ring_full``: records (whole journeys or chunks) for which the ring buffer had no room;
-``table_full``: packets not followed because too many were followed already;
+``table_full``: times a packet could not be followed because too many were already; it is tried
+again at the next function that it meets, so one counts several times, and may be followed late;
 ``end_missed``: journeys whose free was not seen before their address was used again;
 ``clone_missed``: clones whose parent could not be told;
 ``hop_limit``: hops of packets that passed more probes than a journey may have.
