@@ -249,18 +249,23 @@ def test_a_container_that_is_renamed(engine: Engine, tmp_path: Path) -> None:
 
 
 LATER = (
-    "docker run -d --name late busybox /bin/sleep 3600 >/dev/null; sleep 5;"
-    "docker exec late ping -c 3 {gateway}; docker rename late data; sleep 4;"
-    "docker exec data ping -c 4 {gateway}; docker rm -f data >/dev/null; sleep 4"
+    "docker run -d --name late busybox /bin/sleep 3600 >/dev/null;"
+    """until last | grep -q '"netns":"late"'; do sleep 0.2; done;"""
+    "docker exec late ping -c 3 {gateway}; docker rename late data;"
+    """until last | grep -q '"netns":"data"'; do sleep 0.2; done;"""
+    "docker exec data ping -c 4 {gateway}; docker rm -f data >/dev/null;"
+    """while last | grep -q '"netns":"data"'; do sleep 0.2; done"""
 )
-"""In an emulated guest the topology is known again after a few seconds."""
+"""Each step when the trace tells that what was before it is known."""
+LAST = """last() {{ grep '"type":"topology"' {trace} | tail -n 1; }};"""
 
 
 def test_a_container_that_starts_is_renamed_and_goes(engine: Engine, tmp_path: Path) -> None:
     gateway = engine.inspect("web")["NetworkSettings"]["Gateway"]
-    work = LATER.format(gateway=gateway)
+    file = tmp_path / "t.json"
+    work = LAST.format(trace=file) + LATER.format(gateway=gateway)
     docker = engine._environment
-    trace = traced(tmp_path / "t.json", "docker0", "sh", "-ec", work, environment=docker)
+    trace = traced(file, "docker0", "sh", "-ec", work, environment=docker)
     requests = sorted(trace.of("icmp", icmp_type=8, dst=gateway), key=lambda j: j.start_ns)
     assert [path_of(j)[0] for j in requests] == [
         *["veth_xmit late/eth0"] * 3,
