@@ -25,18 +25,22 @@ class Guard:
 
     def __init__(self, act: Callable[[], None]) -> None:
         """Fork. Raises OSError."""
-        parent = os.getpid()
+        # Before the fork: the child may come to it only when this process is gone.
+        ended = os.pidfd_open(os.getpid())
         self.pid = os.fork()
         if self.pid == 0:
-            _watch(parent, act)
+            _watch(ended, act)
+        os.close(ended)
 
     def end(self) -> None:
         """End the child; ``act`` is not called any more."""
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
+        # Where SIGCHLD is ignored, nothing is left of a child that has ended.
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
 
 
-def _watch(parent: int, act: Callable[[], None]) -> NoReturn:
+def _watch(ended: int, act: Callable[[], None]) -> NoReturn:
     """In the child: wait, act, and leave, whatever comes between."""
     try:
         # No end of the terminal, and no signal that is for all who run on it, is for the child.
@@ -45,7 +49,6 @@ def _watch(parent: int, act: Callable[[], None]) -> NoReturn:
             signal.signal(ending, signal.SIG_IGN)
         with suppress(OSError):
             Path("/proc/self/comm").write_text(NAME)
-        ended = os.pidfd_open(parent)
         # Who reads what the parent writes must see its end, and the lab's lock is the parent's.
         nothing = os.open(os.devnull, os.O_RDWR)
         for standard in range(3):
@@ -54,8 +57,7 @@ def _watch(parent: int, act: Callable[[], None]) -> NoReturn:
             if number > 2 and number != ended:
                 with suppress(OSError):  # the one they were listed with
                     os.close(number)
-        if os.getppid() == parent:
-            select.select([ended], [], [])
+        select.select([ended], [], [])
         act()
     finally:
         # An error has nobody left to be told: the next start takes down what there is then.
