@@ -25,6 +25,7 @@ _EXTENSIONS = (0, 43, 60)
 _FRAGMENT = 44
 _ABOUT = 28  # of an ICMP error: an IPv4 header and the ports of the packet it is about
 _ABOUT6 = 48
+_LOOKED_AT = 13  # of a transport header: as far as TCP says how long its own is
 _new = tuple.__new__  # half the time of Frame(...)
 
 
@@ -92,7 +93,7 @@ def _end(whole: bytes) -> int:
         transport = at + (whole[at] & 0x0F) * 4
         if whole[at + 7] or whole[at + 6] & 0x1F:  # a later fragment
             return transport
-        return transport + _transport(whole[at + 9], whole[transport : transport + 13])
+        return transport + _transport(whole[at + 9], whole[transport : transport + _LOOKED_AT])
     if ethertype == _ARP:
         return at + _ARP_BYTES
     if ethertype == _IPV6 and len(whole) >= at + 40:
