@@ -43,7 +43,7 @@ from tests.bench.guest import (
     say,
     usage,
 )
-from tests.kernel.host import PROBED
+from tests.kernel.host import called
 from tests.vm.peer import BPFTRACE, PWRU
 from tracer.kernel.symbols import plain
 from tracer.probes import MISSION, PROBES, Attach, Skb, chosen
@@ -191,20 +191,15 @@ def bpftrace() -> Iterator[Tracer]:
             stderr=subprocess.STDOUT,
             env=os.environ | {"LD_LIBRARY_PATH": BPFTRACE.libraries},
         )
-        # It tells how many probes it is about to attach, and nothing afterwards.
+        # It tells how many probes it is about to attach (kprobes, fprobes), and nothing afterwards.
         while not (found := re.search(r"Attaching (\d+) probes", log.read_text())) or (
-            attached() < int(found[1])
+            len(called()) < int(found[1])
         ):
             assert process.poll() is None, log.read_text()
             time.sleep(0.1)
         yield Tracer(process.pid, log, lambda line: line.startswith(b"ffff"))
         process.send_signal(signal.SIGINT)
         process.wait(timeout=60)
-
-
-def attached() -> int:
-    """How many functions call something: by a kprobe or by fprobe, which bpftrace may choose."""
-    return sum(not line[:1].isspace() for line in PROBED.read_text().splitlines())
 
 
 _SKB: Mapping[Skb, str] = {

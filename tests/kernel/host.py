@@ -34,11 +34,16 @@ def run(*command: str | bytes) -> str:
     return subprocess.run(command, check=True, capture_output=True).stdout.decode(errors="replace")
 
 
-def probed(told: Path = PROBED) -> set[str]:
-    """The functions that ``PROBED`` tells, or a copy of it, without what the compiler appended."""
+def called(told: Path = PROBED) -> list[str]:
+    """The functions that ``PROBED`` tells, or a copy of it."""
     lines = told.read_text().splitlines()
     # What is called stands behind the function, or below it.
-    return {line.split()[0].partition(".")[0] for line in lines if not line[:1].isspace()}
+    return [line.split()[0] for line in lines if not line[:1].isspace()]
+
+
+def probed(told: Path = PROBED) -> set[str]:
+    """The same without what the compiler appended."""
+    return {function.partition(".")[0] for function in called(told)}
 
 
 def left_behind() -> list[str]:
