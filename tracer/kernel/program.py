@@ -8,7 +8,6 @@ back. This module knows nothing of packets.
 from __future__ import annotations
 
 import ctypes
-import mmap
 import os
 import re
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 from tracer.errors import SkbtraceError
 from tracer.kernel.bcc import load_bcc, stderr_kept
 from tracer.kernel.compiled import Compiled, MapKind
+from tracer.kernel.ring import Ring
 from tracer.kernel.typed import Target, Typed
 
 _LICENSE = b"GPL"
@@ -95,8 +95,7 @@ class Program:
         self._typed: Typed | None = None
         self._handing_on: list[Map] = []
         self._cpus = cpus
-        self._ring: Any = None
-        self._on_record: Any = None
+        self._ring: Ring | None = None
         self.maps: dict[str, Map] = {}
         try:
             with stderr_kept():
@@ -191,40 +190,20 @@ class Program:
             for function in gone:  # libbcc may have had to make an event of that name
                 self._lib.bpf_detach_kprobe(function.encode())
 
-    def open_ring(self, name: str, on_record: Callable[[int, int], int]) -> None:
-        """Have records of that map handed over, by address and bytes; it returns < 0 to stop."""
-        types = load_bcc().libbcc
-        self._on_record = types._RINGBUF_CB_TYPE(lambda _, at, size: on_record(at, size))
-        self._ring = self._lib.bpf_new_ringbuf(self.maps[name].descriptor, self._on_record, None)
-        if not self._ring:
-            raise SkbtraceError(f"the ring buffer cannot be read: {os.strerror(get_errno())}")
-
-    def ring_fill(self, name: str) -> float:
-        """What part of that ring buffer waits to be read, from 0 to 1.
-
-        Its first two pages are the positions up to which it was read and written (kernel/bpf/
-        ringbuf.c, struct bpf_ringbuf); whoever has the map may look at them.
-        """
-        ring, page = self.maps[name], mmap.PAGESIZE
-        read, written = (self._position(ring.descriptor, at) for at in (0, page))
-        return (written - read) / ring.kind.entries
-
-    @staticmethod
-    def _position(descriptor: int, offset: int) -> int:
-        with mmap.mmap(
-            descriptor, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ, offset=offset
-        ) as page:
-            return int.from_bytes(page[:8], sys.byteorder)
-
-    def consume(self) -> None:
-        """Hand over what waits; never blocks."""
-        self._lib.bpf_consume_ringbuf(self._ring)
+    def open_ring(self, name: str) -> Ring:
+        """Return the ring buffer of that map. Raises SkbtraceError."""
+        found = self.maps[name]
+        try:
+            self._ring = Ring(found.descriptor, found.kind.entries)
+        except OSError as error:
+            raise SkbtraceError(f"the ring buffer cannot be read: {error.strerror}") from error
+        return self._ring
 
     def close(self) -> None:
         """Give everything back. Harmless when called twice."""
         self.detach()
         if self._ring:
-            self._lib.bpf_free_ringbuf(self._ring)
+            self._ring.close()
             self._ring = None
         while self._loaded:
             os.close(self._loaded.popitem()[1])

@@ -6,7 +6,6 @@ It gives record bytes and numbers; what they mean is for others to say.
 
 from __future__ import annotations
 
-import ctypes
 import struct
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,6 +19,7 @@ from tracer.kernel.compiler import compile_program
 from tracer.kernel.definitions import MODULES, SYMBOLS, definitions, helper, needed
 from tracer.kernel.misses import TABLE, Misses
 from tracer.kernel.program import Map, Program
+from tracer.kernel.ring import Ring
 from tracer.kernel.symbols import Symbols, plain
 from tracer.kernel.typed import Target, TypedError, target_of
 from tracer.model import Layer, ProbePlace, Scope
@@ -103,7 +103,7 @@ class KernelSource:
         self._probed: frozenset[str] = frozenset()
         self._may_typed = typed
         self._targets: dict[int, Target] = {}  # position in PROBES → of what is typed
-        self._batch: list[bytes] = []
+        self._ring: Ring | None = None
         self._loaded: dict[str, tuple[str, int]] = {}  # function → its module, which load of it
         self._known: dict[int, tuple[str, int] | None] = {}
         self._reasons: dict[int, str] = {}
@@ -155,7 +155,7 @@ class KernelSource:
                 f"this kernel lets no probe be attached ({places[0].why_missing})",
                 hint="make demo   # runs the same job in a guest whose kernel can",
             )
-        self._running.open_ring("records", self._keep)
+        self._ring = self._running.open_ring("records")
         self.rescope(self._scope or {})
         self.sample(self._asked.limits.one_in)
         rest = END.pack(0, 0, 0, 0, END_OTHER, 0, 0)
@@ -238,7 +238,7 @@ class KernelSource:
 
     def ring_fill(self) -> float:
         """What part of the ring buffer waits to be read, from 0 to 1."""
-        return self._running.ring_fill("records")
+        return 0.0 if self._ring is None else self._ring.fill()
 
     def hits(self) -> dict[str, int]:
         """Function → how often it was called since journeys may begin, with any packet."""
@@ -292,9 +292,7 @@ class KernelSource:
 
     def read(self) -> list[bytes]:
         """The records that wait in the ring buffer, at most BATCH of them; never blocks."""
-        self._running.consume()
-        batch, self._batch = self._batch, []
-        return batch
+        return [] if self._ring is None else self._ring.records(BATCH)
 
     def pause(self) -> None:
         """No journey begins from now on; those under way go on."""
@@ -314,6 +312,7 @@ class KernelSource:
     def close(self) -> None:
         """Give everything back to the kernel. Harmless before start and when called twice."""
         if self._program is not None:
+            self._ring = None
             self._program.close()
             self._program = None
         if self._misses is not None:
@@ -444,10 +443,6 @@ class KernelSource:
 
     def _begin(self, on: bool) -> None:
         self._maps["tracing"].set(_FIRST, _U32.pack(on))
-
-    def _keep(self, at: int, size: int) -> int:
-        self._batch.append(ctypes.string_at(at, size))
-        return -1 if len(self._batch) >= BATCH else 0
 
     def _alive(self) -> list[bytes]:
         """Records of the packets that live."""
