@@ -52,6 +52,7 @@ What netfilter decided at a hop is known from what was seen next (``verdicts``).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeAlias
 
@@ -178,6 +179,8 @@ class Names(NamedTuple):
     reason: Callable[[int], str]
     """Number → the running kernel's name for a drop reason."""
     table: TableOf
+    renames: Callable[[], int] = itertools.count().__next__
+    """A number that is the same as before if every device and namespace is called as before."""
 
 
 class _Told(NamedTuple):

@@ -35,10 +35,11 @@ outlive a flood of data.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import TypeAlias
 
-from tracer.hops import each
+from tracer.hops import changes, each, first_len
 from tracer.model import Flow, Hop, Journey, Reference
 
 MOST = 8192
@@ -58,6 +59,15 @@ _AT = {"src": 0, "dst": 1, "sport": 2, "dport": 3, "icmp_id": 2}
 """Where in every key stands what NAT may rewrite."""
 
 
+def _members(*names: str) -> Callable[[Flow], _Key]:
+    return itemgetter(*map(Flow._fields.index, names))
+
+
+_SEGMENT = _members("src", "dst", "sport", "dport", "tcp_seq")
+_ECHO = _members("src", "dst", "icmp_id", "icmp_seq", "proto", "icmp_type")
+_OTHER = _members("src", "dst", "sport", "dport", "ip_id", "proto", "icmp_type")
+
+
 class Exchanges:
     """Takes journeys as they end, gives them back with their references."""
 
@@ -75,23 +85,21 @@ class Exchanges:
             return journey
         flow = journey.flow
         if flow.proto == "tcp":
-            if flow.tcp_seq is None:
-                return journey
-            return self._segment(journey, flow, flow.tcp_seq)
+            return journey if flow.tcp_seq is None else self._segment(journey, flow)
         if flow.about is not None:
             return _refer(journey, "reports", self._subject(flow.about))
         if flow.icmp_id is not None:
             asked = _ECHO_REQUEST.get(flow.proto)
             if flow.icmp_type == asked:
-                self._keep(self._asked, _key(flow), journey)
+                self._keep(self._asked, _ECHO(flow), journey)
             else:
                 request = (flow.dst, flow.src, flow.icmp_id, flow.icmp_seq, flow.proto, asked)
                 return _refer(journey, "answers", self._asked.get(request))
         elif flow.ip_id is not None or flow.sport is not None:
-            self._keep(self._sent, _key(flow), journey)
+            self._keep(self._sent, _OTHER(flow), journey)
         return journey
 
-    def _segment(self, journey: Journey, flow: Flow, seq: int) -> Journey:
+    def _segment(self, journey: Journey, flow: Flow) -> Journey:
         flags = flow.tcp_flags or ""
         hops = journey.hops
         begins = "S" in flags
@@ -99,11 +107,11 @@ class Exchanges:
             begins
             or "P" in flags
             or "F" in flags
-            or (hops and hops[0].len > _HEADERS_MOST and "R" not in flags)
+            or (first_len(hops) > _HEADERS_MOST and "R" not in flags)
         ):
             return journey  # nothing that could be sent again, or be known for it
         recent = self._asked if begins else self._sent
-        key = (flow.src, flow.dst, flow.sport, flow.dport, seq)
+        key = _SEGMENT(flow)
         before = recent.get(key)
         place = _place(hops)
         if before is None:
@@ -129,11 +137,10 @@ class Exchanges:
         seen = (journey.id, journey.start_ns, place)
         recent.put(key, seen)
         last: list[str | int | None] | None = None
-        for changes in filter(None, each(journey.hops, "changes")):
-            for name, _, new in changes:
-                if name in _AT and new is not None:
-                    last = last or list(key)
-                    last[_AT[name]] = new
+        for name, _, new in changes(journey.hops):
+            if name in _AT and new is not None:
+                last = last or list(key)
+                last[_AT[name]] = new
         if last is not None:
             recent.put(tuple(last), seen)
 
@@ -169,10 +176,8 @@ def _key(flow: Flow) -> _Key:
     Addresses, then ports or an echo's id: ``_AT``.
     """
     if flow.tcp_seq is not None:
-        return (flow.src, flow.dst, flow.sport, flow.dport, flow.tcp_seq)
-    if flow.icmp_id is not None:
-        return (flow.src, flow.dst, flow.icmp_id, flow.icmp_seq, flow.proto, flow.icmp_type)
-    return (flow.src, flow.dst, flow.sport, flow.dport, flow.ip_id, flow.proto, flow.icmp_type)
+        return _SEGMENT(flow)
+    return _OTHER(flow) if flow.icmp_id is None else _ECHO(flow)
 
 
 def _place(hops: Sequence[Hop]) -> _Place | None:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv6Address
 from socket import AF_INET, inet_ntop
+from typing import NamedTuple
 
 from tracer.model import Flow
 
 _ETH_P_IP, _ETH_P_IPV6, _ETH_P_ARP = 0x0800, 0x86DD, 0x0806
 _VLAN_TAGS = (0x8100, 0x88A8)
-_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
+_OF_V4, _OF_V6 = 1, 58  # ICMP's numbers
+_NAMES = {_OF_V4: "icmp", 6: "tcp", 17: "udp", _OF_V6: "icmpv6"}
 _EXTENSIONS = (0, 43, 60)  # hop-by-hop, routing, destination options
 _FRAGMENT = 44
 # Errors, which carry the packet they are about: unreachable, time exceeded, parameter problem;
@@ -37,16 +39,42 @@ _PORTS = struct.Struct("!HH")
 _TCP = struct.Struct("!HHIIBB")
 _ICMP = struct.Struct("!BBHHH")
 
-_IPV4_PLAIN = b"\x45"
-_TCP_ENDS = _IPV4.size + 20
-_LEAST = {1: _IPV4.size + _ICMP.size, 6: _TCP_ENDS, 17: _IPV4.size + 8}
-"""IPv4 protocols: bytes that a packet has at least, with its IP header."""
-_FLOWS: dict[tuple[object, ...], tuple[object, ...]] = {}
-_FLOWS_MOST = 8192
-_NO_MORE = (None,) * (len(Flow._fields) - Flow._fields.index("fragment"))
-_NO_ICMP = (None,) * (len(Flow._fields) - Flow._fields.index("icmp_type"))
-_NO_TCP = (None,) * (Flow._fields.index("icmp_type") - Flow._fields.index("fragment"))
-_new = tuple.__new__
+
+class Numbers(NamedTuple):
+    """What is different in the headers of packets that are otherwise alike: some numbers."""
+
+    same: bytes
+    """Ones for the bytes that are the same in all of them; what lies behind is not."""
+    places: tuple[tuple[int, str], ...]
+    """Where stands, as a number of which kind (``struct``'s, in network byte order), how long the
+    packet is by IP's word, and then members of its flow ..."""
+    members: tuple[int, ...]
+    """... which, by their place in ``Flow``."""
+    says: int
+    """IP says no less than this, or nothing (0)."""
+    least: int
+    """Bytes that are there at least, from where the headers begin."""
+
+
+class _Header(NamedTuple):
+    """What is different in a header of one kind, and which of that is a member of ``Flow``."""
+
+    size: int
+    different: tuple[tuple[int, int], ...]
+    """Where, and how many bytes."""
+    members: tuple[tuple[int, str, str], ...] = ()
+    """Where, how it is read, what it is called."""
+
+
+_PLAIN = 0x45
+"""How an IPv4 header begins that has no options."""
+_V4 = _Header(_IPV4.size, ((2, 4), (10, 2)), ((4, "H", "ip_id"),))
+_V6 = _Header(_IPV6.size, ((4, 2),))
+_SEGMENT = _Header(20, ((4, 8), (14, 46)), ((4, "I", "tcp_seq"), (8, "I", "tcp_ack")))
+_DATAGRAM = _Header(8, ((4, 4),))
+_ECHO = _Header(8, ((2, 2), (6, 2)), ((6, "H", "icmp_seq"),))
+_ANOTHER = _Header(8, ((0, 8),))
+_ECHOES = {"icmp": (0, 8), "icmpv6": (128, 129)}
 
 
 def flow_of(headers: bytes, l2_len: int, protocol: int, vlan_tci: int | None = None) -> Flow:
@@ -57,52 +85,84 @@ def flow_of(headers: bytes, l2_len: int, protocol: int, vlan_tci: int | None = N
     beside the packet. Where neither says what it is (a packet that IP has not yet given its
     protocol), the version in its first byte does. Any bytes give a Flow.
     """
-    return _known(headers, l2_len, protocol, vlan_tci) or _read(headers, l2_len, protocol, vlan_tci)
-
-
-def _known(headers: bytes, l2_len: int, protocol: int, vlan_tci: int | None) -> Flow | None:
-    """Return the same for most packets: what all of a flow have in common is read once.
-
-    None if it is not of IPv4 without options, or a fragment, or of another protocol than these.
-    """
-    if headers[l2_len : l2_len + 1] != _IPV4_PLAIN or len(headers) < l2_len + _IPV4.size:
-        return None
-    _, _, total, ip_id, fragment, _, number, _, _, _ = _IPV4.unpack_from(headers, l2_len)
-    transport = l2_len + _IPV4.size
-    least = _LEAST.get(number)
-    if least is None or fragment & 0x3FFF or 0 < total < least or len(headers) < l2_len + least:
-        return None
-    ports = transport if number == 1 else transport + 4
-    key = (protocol, vlan_tci, number, headers[:l2_len], headers[l2_len + 12 : ports])
-    fixed = _FLOWS.get(key)
-    if fixed is None:
-        found = _read(headers, l2_len, protocol, vlan_tci)
-        if len(_FLOWS) >= _FLOWS_MOST:
-            _FLOWS.clear()
-        # Something else if what lies there only looks like IPv4.
-        _FLOWS[key] = found[:8] if found.ip_id == ip_id else ()
-        return found
-    more: tuple[object, ...] | None = None
-    if number == 17:
-        more = _NO_MORE
-    elif number == 6:
-        _, _, seq, ack, _, bits = _TCP.unpack_from(headers, transport)
-        more = (None, _FLAGS[bits & 0x3F], seq, ack if bits & 0x10 else None, *_NO_ICMP)
-    elif headers[transport] in {0, 8}:
-        kind, code, _, ident, seq = _ICMP.unpack_from(headers, transport)
-        more = (*_NO_TCP, kind, code, ident, seq, None, None)
-    return _new(Flow, (*fixed, ip_id, *more)) if more and fixed else None
-
-
-def _read(headers: bytes, l2_len: int, protocol: int, vlan_tci: int | None) -> Flow:
+    ethertype, at, vlan = _network(headers, l2_len, protocol, vlan_tci)
+    flow = _BODIES.get(ethertype, _other)(headers[at:], ethertype)
     eth_src = eth_dst = None
+    if min(l2_len, len(headers)) >= 14:
+        eth_dst, eth_src = _mac(headers[:6]), _mac(headers[6:12])
+        if flow.src is None:
+            flow = flow._replace(src=eth_src, dst=eth_dst)
+    return flow._replace(eth_src=eth_src, eth_dst=eth_dst, vlan=vlan)
+
+
+def numbers_of(
+    headers: bytes, l2_len: int, protocol: int, vlan_tci: int | None = None
+) -> Numbers | None:
+    """Return what is different in packets of the same flow as this one's (see ``flow_of``).
+
+    None if it is not of plain IP, not all there, or a message of ICMP that is no echo.
+    """
+    ethertype, at, _ = _network(headers, l2_len, protocol, vlan_tci)
+    body = headers[at:]
+    if ethertype == _ETH_P_IP and len(body) >= _IPV4.size and body[0] == _PLAIN:
+        _, _, says, _, fragment, _, number, *_ = _IPV4.unpack_from(body)
+        if fragment & 0x3FFF or number == _OF_V6:
+            return None
+        ip, says_of = _V4, _V4.size
+    elif ethertype == _ETH_P_IPV6 and len(body) >= _IPV6.size:
+        _, says, number, *_ = _IPV6.unpack_from(body)
+        if number in (*_EXTENSIONS, _FRAGMENT, _OF_V4):
+            return None
+        ip, says_of = _V6, 0
+    else:
+        return None
+    transport = _header(_NAMES.get(number), body[ip.size :])
+    if transport is None or 0 < says < says_of + transport.size:
+        return None
+    least = at + ip.size + transport.size
+    same = bytearray(b"\xff" * least)
+    places, members = [(at + ip.different[0][0], "H")], []  # the length comes first
+    for begin, header in ((at, ip), (at + ip.size, transport)):
+        for where, size in header.different:
+            same[begin + where : begin + where + size] = bytes(size)
+        for where, code, name in header.members:
+            places.append((begin + where, code))
+            members.append(Flow._fields.index(name))
+    return Numbers(
+        bytes(same[:least]),
+        tuple(places),
+        tuple(members),
+        says_of + transport.size,
+        least,
+    )
+
+
+def _header(proto: str | None, rest: bytes) -> _Header | None:
+    """What is different in a transport header; None if that is not all, or it is not all there."""
+    found = _ANOTHER
+    if proto == "udp":
+        found = _DATAGRAM
+    elif proto == "tcp":
+        if len(rest) < _SEGMENT.size:
+            return None
+        found = _SEGMENT._replace(size=max(rest[12] >> 4, 5) * 4)
+        if not rest[13] & 0x10:
+            found = found._replace(members=found.members[:1])
+    elif proto is not None:
+        if not rest or rest[0] not in _ECHOES[proto]:
+            return None
+        found = _ECHO
+    return found if len(rest) >= found.size else None
+
+
+def _network(
+    headers: bytes, l2_len: int, protocol: int, vlan_tci: int | None
+) -> tuple[int, int, int | None]:
+    """Return the EtherType, where what it speaks of begins, and the VLAN's number."""
     vlan = None if vlan_tci is None else vlan_tci & 0x0FFF
     ethertype, at = protocol, min(l2_len, len(headers))
-    if at >= 14:
-        eth_dst, eth_src = _mac(headers[:6]), _mac(headers[6:12])
+    if at >= 14 and vlan_tci is None:  # else the tag stands beside the packet, not in it
         ethertype = int.from_bytes(headers[12:14], "big")
-        if vlan_tci is not None:
-            ethertype = protocol  # the tag stands beside the packet, not in it
     if ethertype in _VLAN_TAGS:
         # The tag lies in the packet: behind the addresses, or at the network header.
         tag = headers[14:18] if at >= 14 else headers[at : at + 4]
@@ -110,13 +170,9 @@ def _read(headers: bytes, l2_len: int, protocol: int, vlan_tci: int | None) -> F
             vlan = int.from_bytes(tag[:2], "big") & 0x0FFF
             ethertype = int.from_bytes(tag[2:], "big")
             at = max(at, 18) if l2_len >= 14 else at + 4
-    body = headers[at:]
     if not ethertype and not at:
-        ethertype = _by_version(body)
-    flow = _BODIES.get(ethertype, _other)(body, ethertype)
-    if flow.src is None and eth_src is not None:
-        flow = flow._replace(src=eth_src, dst=eth_dst)
-    return flow._replace(eth_src=eth_src, eth_dst=eth_dst, vlan=vlan)
+        ethertype = _by_version(headers)
+    return ethertype, at, vlan
 
 
 def _mac(address: bytes) -> str:
@@ -154,7 +210,7 @@ def _ipv4(body: bytes, ethertype: int) -> Flow:
         return Flow(proto="ipv4")
     first, _, total, ip_id, fragment, _, number, _, src, dst = _IPV4.unpack_from(body)
     flow = Flow(
-        proto=_NAMES.get(number, f"ipv4-{number}") if number != 58 else "ipv4-58",
+        proto=_NAMES.get(number, f"ipv4-{number}") if number != _OF_V6 else "ipv4-58",
         src=inet_ntop(AF_INET, src),
         dst=inet_ntop(AF_INET, dst),
         ip_id=ip_id,
@@ -181,7 +237,7 @@ def _ipv6(body: bytes, ethertype: int) -> Flow:
         offset = int.from_bytes(rest[2:4], "big") & 0xFFF8
         number, rest = rest[0], rest[8:]
     flow = Flow(
-        proto=_NAMES.get(number, f"ipv6-{number}") if number != 1 else "ipv6-1",
+        proto=_NAMES.get(number, f"ipv6-{number}") if number != _OF_V4 else "ipv6-1",
         src=str(IPv6Address(src)),
         dst=str(IPv6Address(dst)),
         fragment=fragment,

@@ -9,25 +9,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from operator import attrgetter
 from typing import Any, overload
 
-from tracer.model import Hop
+from tracer.model import Change, Hop
 
-_TIME, _LENGTH = Hop._fields.index("dt_ns"), Hop._fields.index("len")
+_TIME, _LENGTH, _CHANGES = map(Hop._fields.index, ("dt_ns", "len", "changes"))
 _AT = {name: at for at, name in enumerate(Hop._fields)}
 _GET = {name: attrgetter(name) for name in Hop._fields}
 
 
 class Alike:
-    """What such hops have in common: all but their times and lengths."""
+    """What such hops have in common: all but their times and lengths.
 
-    __slots__ = ("members",)
+    So have the journeys that they are of: all but id, parent, address, start, references, frame,
+    the ids of branches, and of the flow what is a number of each packet.
+    """
+
+    __slots__ = ("changes", "members")
 
     def __init__(self, hops: Iterable[Hop]) -> None:
         self.members: list[tuple[Any, ...]] = list(zip(*hops, strict=True))
         """In the order of ``Hop``, for each hop."""
+        self.changes: tuple[Change, ...] = tuple(chain.from_iterable(self.members[_CHANGES]))
 
 
 class Hops(Sequence[Hop]):
@@ -94,3 +99,15 @@ def each(hops: Sequence[Hop], member: str) -> Iterable[Any]:
     if type(hops) is Hops:
         return hops.alike.members[_AT[member]]
     return map(_GET[member], hops)
+
+
+def changes(hops: Sequence[Hop]) -> Iterable[Change]:
+    """Give what was changed about the packet, hop by hop. Hops that are not made are not made."""
+    return hops.alike.changes if type(hops) is Hops else chain.from_iterable(each(hops, "changes"))
+
+
+def first_len(hops: Sequence[Hop]) -> int:
+    """Return ``len`` of the first hop, 0 if there is none. Hops that are not made are not made."""
+    if type(hops) is Hops:
+        return hops.lengths[0]
+    return hops[0].len if hops else 0

@@ -129,6 +129,9 @@ class Places(Protocol):
     def netns(self, inum: int, at_ns: int) -> Netns:
         """The namespace of that inode number, as it was then."""
 
+    def renames(self) -> int:
+        """Return a number that is as before if all is called as before."""
+
     def change(self, change: TopologyChange, devices: Iterable[Device]) -> None:
         """From then on these devices are called so, and nothing else is known."""
 
@@ -179,8 +182,9 @@ class Session:
         self._topology = topology
         self._watch = watch
         self._unsettled_since: float | None = None
+        kernel = source.symbol, source.reason, source.table
         self._recurring = Recurring(
-            Names(places.device, places.netns, source.symbol, source.reason, source.table), ids
+            Names(places.device, places.netns, *kernel, places.renames), ids
         )
         self._correlator = self._recurring.correlator
         self._exchanges = Exchanges()

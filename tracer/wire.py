@@ -8,7 +8,7 @@ one. Knows neither what a probe means nor what a packet says.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from tracer.errors import DecodeError
@@ -91,7 +91,9 @@ FIXED = struct.Struct(f"=QQQQHBBHHBBHHhIIII{HEADER_BYTES}s")
 SLOT = struct.Struct("=IBBHIIII")
 RECORD_MAX = FIXED.size + SLOTS * SLOT.size
 """Without what follows the slots."""
-_SLOTS_AT = struct.calcsize("=QQQQH")
+SLOTS_AT = struct.calcsize("=QQQQH")
+HEADERS_AT = FIXED.size - HEADER_BYTES
+_ALIKE_AT = struct.calcsize("=QQQQ")
 
 
 class HopSlot(NamedTuple):
@@ -256,6 +258,16 @@ def encode(record: Record) -> bytes:
     )
 
 
+def fixed_mask(headers: bytes) -> bytes:
+    """Return ones for the bytes of the fixed part that are the same for packets that are alike.
+
+    Not id, parent, address and time. ``headers``: ones for those of the headers.
+    """
+    return (
+        bytes(_ALIKE_AT) + b"\xff" * (HEADERS_AT - _ALIKE_AT) + headers.ljust(HEADER_BYTES, b"\0")
+    )
+
+
 def slot_mask(probe: int, kind: int) -> bytes:
     """Return ones for the bytes of a slot that are the same for packets that take the same way.
 
@@ -270,7 +282,15 @@ def slot_mask(probe: int, kind: int) -> bytes:
 
 def as_sent(record: bytes, data: bytes) -> bytes:
     """Return a record that has room for all slots as the kernel program would send it."""
-    return record[: FIXED.size + record[_SLOTS_AT] * SLOT.size] + data
+    return record[: FIXED.size + record[SLOTS_AT] * SLOT.size] + data
+
+
+def reader(order: str, places: Iterable[tuple[int, str]]) -> struct.Struct:
+    """Return what reads the numbers at these places, each in its way, in that byte order."""
+    code = order
+    for place, letter in places:
+        code += f"{place - struct.calcsize(code)}x{letter}"
+    return struct.Struct(code)
 
 
 def _halves(*values: int) -> list[int]:

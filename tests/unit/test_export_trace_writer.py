@@ -17,7 +17,7 @@ from tests.unit.journeys import ALL, CAPTURE, CLONE, DROPPED, REPLY, REQUEST, SU
 from tracer.errors import TraceFileError
 from tracer.export.trace_writer import TraceWriter
 from tracer.hops import Alike, Hops
-from tracer.model import Device, Flow, Hop, Journey, Netns, State, Verdict
+from tracer.model import Device, Drop, Flow, Hop, Journey, Netns, State, Verdict
 
 
 def there(members: dict[str, Any]) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def test_every_line_is_exactly_the_documented_shape(journeys: list[Journey]) -> 
 
 @settings(deadline=None)
 @given(st.lists(any_journey.journeys(), max_size=3))
-def test_hops_that_are_like_others_are_written_like_others(journeys: list[Journey]) -> None:
+def test_journeys_that_are_like_others_are_written_like_others(journeys: list[Journey]) -> None:
     writer = TraceWriter(io.BytesIO(), "t.json")
     for journey in journeys:
         if not journey.hops:
@@ -135,11 +135,28 @@ def test_hops_that_are_like_others_are_written_like_others(journeys: list[Journe
         alike = Alike(journey.hops)
         for more in (0, 7, 10**9):
             hops = tuple(h._replace(dt_ns=h.dt_ns + more, len=h.len + more) for h in journey.hops)
-            like = journey._replace(
+            numbers = {
+                name: getattr(journey.flow, name) + more
+                for name in ("ip_id", "tcp_seq", "tcp_ack", "icmp_seq")
+                if getattr(journey.flow, name) is not None
+            }
+            expected = journey._replace(
+                id=f"{more}-%d",
+                parent=None if more else journey.parent,
+                skb=journey.skb + more,
+                flow=journey.flow._replace(**numbers),
+                start_ns=journey.start_ns + more,
+                hops=hops,
+                branches=tuple(b._replace(id=f"{b.id}{more}") for b in journey.branches),
+                references=journey.references if more else (),
+                frame=journey.frame and journey.frame._replace(headers=b"%d", len=more),
+            )
+            like = expected._replace(
                 hops=Hops(alike, tuple(h.dt_ns for h in hops), tuple(h.len for h in hops))
             )
             assert like.hops == hops
-            assert writer.line(like) == writer.line(journey._replace(hops=hops))
+            assert writer.line(like) == writer.line(expected)
+            assert json.loads(writer.line(like)) == json.loads(json.dumps(documented(expected)))
 
 
 def test_the_members_other_tools_rely_on_have_their_names() -> None:
@@ -178,6 +195,15 @@ def test_two_devices_that_look_alike_but_for_one_thing_are_told_apart() -> None:
         hop = REQUEST.hops[0]._replace(device=Device(REQUEST.hops[0].device.netns, ifindex, "d"))  # type: ignore[union-attr]
         line = json.loads(written_by_one(REQUEST._replace(hops=(hop,))))
         assert line["hops"][0]["ifindex"] == ifindex
+
+
+def test_what_looks_like_a_conversion_is_none() -> None:
+    names = Netns(7, "%d%%b")
+    hops = tuple(
+        hop._replace(device=Device(names, 1, "%(x)s%"), function="%c") for hop in DROPPED.hops
+    )
+    journey = DROPPED._replace(hops=hops, proof="%x", drop=Drop("100 %", "%s\0%"))
+    assert json.loads(written(journey)) == json.loads(json.dumps(documented(journey)))
 
 
 def test_two_verdicts_that_look_alike_but_for_one_thing_are_told_apart() -> None:

@@ -55,6 +55,7 @@ WHOLE = (*TO_THE_BRIDGE, *TO_C2, *TAKEN)
 class _Places:
     device = staticmethod(device)
     netns = staticmethod(netns)
+    renames = staticmethod(int)  # they never are
 
     def __init__(self) -> None:
         self.told: list[tuple[int, list[Device]]] = []

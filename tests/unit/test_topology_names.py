@@ -197,6 +197,31 @@ def test_a_hop_is_named_by_what_was_true_when_it_happened(known: Names, world: W
     assert told == ["eth0", "eth0", "wan0", "wan0", "up0", "up0"]
 
 
+def test_it_is_said_whether_anything_may_be_called_otherwise(known: Names, world: World) -> None:
+    host = known.host
+    assert known[host.inum, 2].ifname == "eth0"
+    assert known.netns(host.inum) == host
+    before = known.renames()
+    assert known[host.inum, 1].ifname == "lo"
+    assert known.renames() == before
+    world.ifnames[2] = "wan0"
+    changed(known, 100, Device(host, 2, "wan0"))
+    assert known.renames() != before
+    before = known.renames()
+    assert known.renames() == before
+    # What has no name may get one at any time ...
+    assert known[host.inum, 7].ifname == "if7"
+    assert known.renames() != known.renames()
+    known.learn(host, [Link(7, "eth7", None)])
+    before = known.renames()
+    assert known.renames() == before
+    # ... and so may a namespace.
+    assert known.netns(9).name == "ns:9"
+    assert known.renames() != known.renames()
+    known.refresh()
+    assert known.renames() == known.renames() != before
+
+
 def test_what_a_change_does_not_speak_of_is_read_again(known: Names, world: World) -> None:
     assert known.device(known.host.inum, 1, at_ns=50).ifname == "lo"
     world.ifnames[1] = "loop"

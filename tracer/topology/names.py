@@ -73,6 +73,8 @@ class Names(dict[tuple[int, int], Device]):
         self._unknown: dict[tuple[int, int], Device] = {}
         self._past: deque[_Past] = deque(maxlen=MOST_CHANGES)
         self._changed_ns = 0
+        self._renames = 0
+        self._nameless = False
 
     def device(self, inum: int, ifindex: int, at_ns: int | None = None) -> Device:
         """Return the device as it was at ``at_ns`` (None: now).
@@ -95,7 +97,19 @@ class Names(dict[tuple[int, int], Device]):
                 if at_ns < past.until_ns and inum in past.netnses:
                     return past.netnses[inum]
         place = self._place(inum)
-        return place.netns if place else Netns(inum, f"ns:{inum}")
+        if place is None:
+            self._nameless = True
+            return Netns(inum, f"ns:{inum}")
+        return place.netns
+
+    def renames(self) -> int:
+        """Return a number that is as before if all that was asked for is called as before.
+
+        It never is while something has no name: that may be found out whenever it is asked for.
+        """
+        if self._unknown or self._nameless:
+            self._renames += 1
+        return self._renames
 
     def path(self, inum: int) -> str | None:
         """Return where the namespace can be entered now, or None. Raises nothing."""
@@ -133,6 +147,7 @@ class Names(dict[tuple[int, int], Device]):
 
     def places(self) -> dict[int, Place]:
         """Return every namespace that can be entered now, by inode number; named ones first."""
+        self._renames += 1
         self._named = _named_places(self._host)
         self._of_processes = _places_of_processes(self._named, self._engines)
         return self._named | self._of_processes
@@ -210,6 +225,8 @@ class Names(dict[tuple[int, int], Device]):
             self._read(inum)
 
     def _forget(self) -> None:
+        self._renames += 1
+        self._nameless = False
         self._engines.forget()
         self._named.clear()
         self._of_processes.clear()
@@ -232,6 +249,7 @@ class Names(dict[tuple[int, int], Device]):
 
     def _forget_if_full(self) -> None:
         if len(self) + len(self._read_at) >= MOST_DEVICES:
+            self._renames += 1
             self.clear()
             self._read_at.clear()
 
@@ -244,12 +262,14 @@ class Names(dict[tuple[int, int], Device]):
         try:
             found = netns.inside(place.path, lambda: _links_of(inum))
         except Exception:  # it may vanish at any time; then its names stay unknown
+            self._renames += 1
             self._named.pop(inum, None)
             self._of_processes.pop(inum, None)
             return
         self._learn(place.netns, found)
 
     def _learn(self, at: Netns, found: Iterable[Link]) -> None:
+        self._renames += 1
         inum = at.inum
         for key in [key for key in self._unknown if key[0] == inum]:
             del self._unknown[key]
@@ -265,10 +285,12 @@ class Names(dict[tuple[int, int], Device]):
             return known
         now = self._clock()
         if now - self._named_at >= PATIENCE_S:
+            self._renames += 1
             self._named_at = now
             self._named = _named_places(self._host)
         if inum not in self._named and now - self._of_processes_at >= PATIENCE_S:
             # Only then is it worth asking every process.
+            self._renames += 1
             self._of_processes_at = now
             self._of_processes = _places_of_processes(self._named, self._engines)
         return self._named.get(inum) or self._of_processes.get(inum)
