@@ -24,7 +24,7 @@ class Alike:
     """What such hops have in common: all but their times and lengths.
 
     So have the journeys that they are of: all but id, parent, address, start, references, frame,
-    the ids of branches, and of the flow what is a number of each packet.
+    the ids of branches, and of the flow what ``model.NUMBERED`` names.
     """
 
     __slots__ = ("changes", "members")

@@ -137,6 +137,10 @@ class Flow(NamedTuple):
     """ICMP errors: the flow of the packet the error is about, as far as its header is carried."""
 
 
+NUMBERED = ("ip_id", "tcp_seq", "tcp_ack", "icmp_seq")
+"""Members of a flow that count its packets: what is different in those that are otherwise alike."""
+
+
 class Frame(NamedTuple):
     """The packet as it was first seen: the Ethernet frame that tcpdump shows."""
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.flow import flow_of
-from tracer.model import Flow
+from tracer.flow import flow_of, numbers_of
+from tracer.model import NUMBERED, Flow
 from tracer.wire import HEADER_BYTES
 
 A, B = "0242ac110002", "0242ac110003"
@@ -227,3 +227,33 @@ def test_any_bytes_may_stand_in_an_icmpv6_error(carried: bytes, kind: int) -> No
     f = flow_of(outer + bytes([kind, 0, 0, 0, 0, 0, 0, 0]) + carried, 0, 0)
     assert f.proto == "icmpv6"
     assert f.about is None or f.about.proto
+
+
+def numbered(text: str, protocol: int) -> list[str]:
+    found = numbers_of(bytes.fromhex(text.replace(" ", "")), 0, protocol)
+    assert found is not None
+    return [Flow._fields[at] for at in found.members]
+
+
+def test_what_counts_the_packets_of_a_flow() -> None:
+    assert numbered(f"{IPV4_TCP} {SYN}{20 * '00'}", 0x0800) == ["ip_id", "tcp_seq"]
+    assert numbered(f"{IPV4_TCP} {ACK}{20 * '00'}", 0x0800) == ["ip_id", "tcp_seq", "tcp_ack"]
+    echo = IPV6.format(next="3a") + "8000 0000 0007 0001"
+    assert numbered(echo, 0x86DD) == ["icmp_seq"]
+    every = {*numbered(f"{IPV4_TCP} {ACK}{20 * '00'}", 0x0800), *numbered(echo, 0x86DD)}
+    assert every == {*NUMBERED}  # no other is left open in the lines of journeys that are alike
+
+
+def test_what_may_differ_in_more_than_numbers_has_none() -> None:
+    for text, protocol in (
+        (f"{IPV4_TCP} {SYN}", 0x0800),  # its options are not all there
+        (IPV4_TCP.replace("4000 40", "2000 40") + SYN + 20 * "00", 0x0800),  # a fragment
+        (IPV4_TCP.replace("4500", "4600") + 4 * "00" + SYN + 20 * "00", 0x0800),  # options
+        (IPV6.format(next="00") + 16 * "00", 0x86DD),
+        (IPV6.format(next="3a") + "0100 0000" + 4 * "00", 0x86DD),  # an error
+        # The other IP's ICMP: it is not read, but the frame holds what an error carries.
+        (IPV4_TCP.replace("4006", "403a") + "8000 0000 0007 0001", 0x0800),
+        (IPV6.format(next="01") + "0800 0000 0007 0001", 0x86DD),
+        ("", 0x0800),
+    ):
+        assert numbers_of(bytes.fromhex(text.replace(" ", "")), 0, protocol) is None

@@ -217,6 +217,15 @@ def test_what_is_not_the_same_in_a_flow_is_no_hindrance(link: str, version: int,
     assert by_pattern > (60 if kind == "tcp" else 200)
 
 
+@pytest.mark.parametrize("kind", sorted(TRANSPORTS))
+@pytest.mark.parametrize("version", [4, 6])
+def test_many_of_a_kind_however_short_or_out_of_order(version: int, kind: str) -> None:
+    for number, link in enumerate(LINKS):
+        chance = random.Random(number)
+        made = hold([varied(PING, chance, (link, version, kind)) for _ in range(300)], names())
+        assert len(made) == 300
+
+
 @cache
 def some_netns(inum: int) -> Netns:
     return Netns(inum, f"ns:{inum}")

@@ -24,6 +24,7 @@ from tracer.export.output import Writable
 from tracer.export.trace import FORMAT, VERSION
 from tracer.hops import Alike, Hops
 from tracer.model import (
+    NUMBERED,
     Branch,
     Capture,
     Change,
@@ -58,8 +59,7 @@ _ALIKE = 1024
 _FIXED_FLOW = Flow._fields.index("ip_id")
 """Members of a flow before this one are the same for all its packets."""
 _VARYING = tuple((at, f',"{name}":') for at, name in enumerate(Flow._fields) if at >= _FIXED_FLOW)
-_NUMBERED = (*map(Flow._fields.index, ("ip_id", "tcp_seq", "tcp_ack", "icmp_seq")),)
-"""Of these, what may be different in journeys that are alike."""
+_NUMBERED = tuple(map(Flow._fields.index, NUMBERED))
 _GAP = "\0"
 """Stands for the % of a conversion in JSON, in which there is no such character."""
 _STATE_KEYS = tuple(f'"{name}":' for name in State._fields)
@@ -88,7 +88,6 @@ class TraceWriter:
         self._stream = stream
         self._name = printable(name)
         self._failed = False
-        self._texts: dict[str, str] = {}
         self._flows: dict[tuple[object, ...], str] = {}
         self._hops: dict[_HopKey, _HopPieces] = {}
         self._ends: dict[Socket | Task, str] = {}
@@ -145,17 +144,16 @@ class TraceWriter:
 
         And what gives the members of the flow that are among it.
         """
-        text = self._text
         numbered = [at for at in _NUMBERED if j.flow[at] is not None]
         form = f'{{"type":"journey","id":{_GAP}b,"parent":{_GAP}b,"skb":"{_GAP}#x","flow":{{'
         form += f'{self._flow(j.flow)}}},"start_ns":"{_GAP}d","duration_ns":{_GAP}d'
-        form += f',"outcome":{text(j.outcome._value_)}'
+        form += f',"outcome":{quoted(j.outcome._value_)}'
         if j.proof is not None:
-            form += f',"proof":{text(j.proof)}'
+            form += f',"proof":{quoted(j.proof)}'
         if j.drop is not None:
             form += f',"drop":{_compact(_drop(j.drop))}'
         if j.damage is not None:
-            form += f',"damage":{text(j.damage)}'
+            form += f',"damage":{quoted(j.damage)}'
         if j.absorbed_into is not None:
             form += f',"absorbed_into":{quoted(j.absorbed_into)}'
         form += f"{_GAP}b"
@@ -200,7 +198,7 @@ class TraceWriter:
 
     def _change(self, change: Change) -> str:
         field, old, new = change
-        return f'{{"field":{self._text(field)},"old":{self._any(old)},"new":{self._any(new)}}}'
+        return f'{{"field":{quoted(field)},"old":{self._any(old)},"new":{self._any(new)}}}'
 
     def _state(self, state: State) -> str:
         if state == _UNREMARKABLE:
@@ -216,7 +214,7 @@ class TraceWriter:
     def _any(self, value: int | str | bool | None) -> str:
         if value is None:
             return "null"
-        return self._text(value) if isinstance(value, str) else _number(value)
+        return quoted(value) if isinstance(value, str) else _number(value)
 
     def _flow(self, flow: Flow) -> str:
         """Return the members' JSON, with gaps for what ``_NUMBERED`` names."""
@@ -235,9 +233,6 @@ class TraceWriter:
             else:
                 piece += key + self._any(value)
         return piece
-
-    def _text(self, text: str) -> str:
-        return self._texts.get(text) or _remember(self._texts, text, json.dumps(text))
 
     def _write(self, lines: bytes, *, journeys: int) -> None:
         if self._failed:
@@ -290,7 +285,7 @@ def _around_len(hop: Hop) -> tuple[str, str]:
         after += f',"already_running":{_JSON_BOOL[hop.already_running]}'
     if hop.verdict is not None:
         after += f',"verdict":{_compact(_there(hop.verdict._asdict()))}'
-    before = f'{{"function":{json.dumps(hop.function)},"dt_ns":{_GAP}d,"cpu":{hop.cpu}{where}'
+    before = f'{{"function":{quoted(hop.function)},"dt_ns":{_GAP}d,"cpu":{hop.cpu}{where}'
     return f'{before},"len":', after + "}"
 
 
