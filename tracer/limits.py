@@ -73,10 +73,13 @@ class Ceiling:
         What arrives faster than it is made into journeys would take more than the process uses, and
         what was left from before says nothing about what arrives now.
         """
-        now, used = self._clock_ns(), self._used_ns()
-        then, used_then, arrived_then, made_then = self._before
-        if self._percent is None or now - then < LOOK_S * 1e9:
+        if self._percent is None:
             return None
+        now = self._clock_ns()
+        then, used_then, arrived_then, made_then = self._before
+        if now - then < LOOK_S * 1e9:
+            return None
+        used = self._used_ns()
         self._before = (now, used, arrived, made)
         share = 100 * (used - used_then) / (now - then)
         done = made - made_then

@@ -15,6 +15,8 @@ import struct
 
 _HEADER = struct.Struct("=I4x")
 _BUSY, _DISCARD = 1 << 31, 1 << 30
+_FIRST = mmap.PAGESIZE
+"""Where the records begin, behind the page that tells how far they go."""
 
 
 class Ring:
@@ -32,19 +34,20 @@ class Ring:
 
     def records(self, most: int) -> list[bytes]:
         """Return what waits, the oldest first, and no more than so many; never blocks."""
-        found = []
-        data, last = self._written, self._size - 1
+        found: list[bytes] = []
+        data, last, header = self._written, self._size - 1, _HEADER.size
         at, end = self._read_up_to[0], self._written_up_to[0]
-        while at < end and most:
-            begin = mmap.PAGESIZE + (at & last) + _HEADER.size
-            (length,) = _HEADER.unpack_from(data, begin - _HEADER.size)
-            if length & _BUSY:
+        while at < end and len(found) < most:
+            begin = _FIRST + (at & last)
+            (length,) = _HEADER.unpack_from(data, begin)
+            begin += header
+            if length < _DISCARD:
+                found.append(data[begin : begin + length])
+            elif length & _BUSY:
                 break  # not yet written to its end
-            size = length & ~_DISCARD
-            if size == length:
-                found.append(data[begin : begin + size])
-                most -= 1
-            at += (_HEADER.size + size + 7) & ~7
+            else:
+                length -= _DISCARD
+            at += (header + length + 7) & -8
         self._read_up_to[0] = at
         return found
 
