@@ -30,21 +30,22 @@ an error that carries too little of the packet it is about. Clones and other bra
 packet again and take no part.
 
 Memory is bounded: the youngest are kept, SYNs and echo requests apart from the rest, so that they
-outlive a flood of data.
+outlive a flood of data. What only an error can ask for is not looked at before there is one.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from operator import itemgetter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from tracer.hops import changes, each, first_len
-from tracer.model import Flow, Hop, Journey, Reference
+from tracer.alike import Item, One, changes, each, first_len, values
+from tracer.model import Flow, Reference
 
 MOST = 8192
-"""At most twice as many entries are kept of what was asked, and of the rest; the youngest so many
-are never forgotten."""
+"""At most twice as many entries are kept of what was asked, of TCP's segments and of the rest; the
+youngest so many are never forgotten."""
 
 _HEADERS_MOST = 14 + 4 + 60 + 60
 """Ethernet, a VLAN tag, IPv4 and TCP with all options they may have: what is longer has data."""
@@ -59,10 +60,14 @@ _AT = {"src": 0, "dst": 1, "sport": 2, "dport": 3, "icmp_id": 2}
 """Where in every key stands what NAT may rewrite."""
 
 
-def _members(*names: str) -> Callable[[Flow], _Key]:
+def _members(*names: str) -> Callable[[Sequence[Any]], _Key]:
     return itemgetter(*map(Flow._fields.index, names))
 
 
+_USED = "proto tcp_seq about icmp_id icmp_type ip_id sport tcp_flags tcp_ack"
+_PROTO, _TCP_SEQ, _ABOUT, _ICMP_ID, _ICMP_TYPE, _IP_ID, _SPORT, _TCP_FLAGS, _TCP_ACK = map(
+    Flow._fields.index, _USED.split()
+)
 _SEGMENT = _members("src", "dst", "sport", "dport", "tcp_seq")
 _ECHO = _members("src", "dst", "icmp_id", "icmp_seq", "proto", "icmp_type")
 _OTHER = _members("src", "dst", "sport", "dport", "ip_id", "proto", "icmp_type")
@@ -73,71 +78,89 @@ class Exchanges:
 
     def __init__(self, most: int = MOST) -> None:
         self._asked = _Recent(most)
-        self._sent = _Recent(most)
+        self._segments = _Recent(most)
+        self._others = _Recent(most)
+        self._unread: deque[One] = deque(maxlen=most)
+        """Of the others those that came since an error was last looked at: only those ask."""
 
     def __len__(self) -> int:
         """How many entries are kept."""
-        return len(self._asked) + len(self._sent)
+        kept = len(self._asked) + len(self._segments) + len(self._others)
+        return kept + len(self._unread)
 
-    def refer(self, journey: Journey) -> Journey:
+    def refer(self, item: Item) -> Item:
         """Return the journey, with references to earlier ones if there are any."""
-        if journey.parent is not None:
-            return journey
-        flow = journey.flow
-        if flow.proto == "tcp":
-            return journey if flow.tcp_seq is None else self._segment(journey, flow)
-        if flow.about is not None:
-            return _refer(journey, "reports", self._subject(flow.about))
-        if flow.icmp_id is not None:
-            asked = _ECHO_REQUEST.get(flow.proto)
-            if flow.icmp_type == asked:
-                self._keep(self._asked, _ECHO(flow), journey)
+        if item.parent is not None:
+            return item
+        flow: Sequence[Any] = item.alike.flow if isinstance(item, One) else item.flow
+        proto = flow[_PROTO]
+        if proto == "tcp":
+            return item if flow[_TCP_SEQ] is None else self._segment(item)
+        if flow[_ABOUT] is not None:
+            return _refer(item, "reports", self._subject(flow[_ABOUT]))
+        if flow[_ICMP_ID] is not None:
+            asked = _ECHO_REQUEST.get(proto)
+            key = _ECHO(values(item))
+            if flow[_ICMP_TYPE] == asked:
+                self._keep(self._asked, key, item)
             else:
-                request = (flow.dst, flow.src, flow.icmp_id, flow.icmp_seq, flow.proto, asked)
-                return _refer(journey, "answers", self._asked.get(request))
-        elif flow.ip_id is not None or flow.sport is not None:
-            self._keep(self._sent, _OTHER(flow), journey)
-        return journey
+                src, dst, icmp_id, icmp_seq, *_ = key
+                request = (dst, src, icmp_id, icmp_seq, proto, asked)
+                return _refer(item, "answers", self._asked.get(request))
+        elif flow[_IP_ID] is not None or flow[_SPORT] is not None:
+            if isinstance(item, One):
+                self._unread.append(item)
+            else:
+                self._read()
+                self._keep(self._others, _OTHER(flow), item)
+        return item
 
-    def _segment(self, journey: Journey, flow: Flow) -> Journey:
-        flags = flow.tcp_flags or ""
-        hops = journey.hops
+    def _read(self) -> None:
+        unread = self._unread
+        while unread:
+            one = unread.popleft()
+            self._keep(self._others, _OTHER(one.values()), one)
+
+    def _segment(self, item: Item) -> Item:
+        flow = values(item)
+        flags = flow[_TCP_FLAGS] or ""
         begins = "S" in flags
         if not (
             begins
             or "P" in flags
             or "F" in flags
-            or (first_len(hops) > _HEADERS_MOST and "R" not in flags)
+            or (first_len(item) > _HEADERS_MOST and "R" not in flags)
         ):
-            return journey  # nothing that could be sent again, or be known for it
-        recent = self._asked if begins else self._sent
+            return item  # nothing that could be sent again, or be known for it
+        recent = self._asked if begins else self._segments
         key = _SEGMENT(flow)
         before = recent.get(key)
-        place = _place(hops)
+        place = _place(item)
         if before is None:
-            self._keep(recent, key, journey, place)
-        elif place is not None and before[2] == place and before[1] < journey.start_ns:
-            self._keep(recent, key, journey, place)
-            journey = _refer(journey, "repeats", before)
-        if begins and flow.tcp_ack is not None:
-            syn = (flow.dst, flow.src, flow.dport, flow.sport, (flow.tcp_ack - 1) & 0xFFFF_FFFF)
-            journey = _refer(journey, "answers", self._asked.get(syn))
-        return journey
+            self._keep(recent, key, item, place)
+        elif place is not None and before[2] == place and before[1] < item.start_ns:
+            self._keep(recent, key, item, place)
+            item = _refer(item, "repeats", before)
+        ack = flow[_TCP_ACK]
+        if begins and ack is not None:
+            src, dst, sport, dport, _ = key
+            syn = (dst, src, dport, sport, (ack - 1) & 0xFFFF_FFFF)
+            item = _refer(item, "answers", self._asked.get(syn))
+        return item
 
     def _subject(self, about: Flow) -> _Seen | None:
         """What is known of the packet an error is about."""
         if about.dst is None:
             return None
+        self._read()
         key = _key(about)
-        return self._asked.get(key) or self._sent.get(key)
+        return self._asked.get(key) or self._segments.get(key) or self._others.get(key)
 
-    def _keep(
-        self, recent: _Recent, key: _Key, journey: Journey, place: _Place | None = None
-    ) -> None:
-        seen = (journey.id, journey.start_ns, place)
+    def _keep(self, recent: _Recent, key: _Key, item: Item, place: _Place | None = None) -> None:
+        seen = (item.id, item.start_ns, place)
         recent.put(key, seen)
         last: list[str | int | None] | None = None
-        for name, _, new in changes(journey.hops):
+        for name, _, new in changes(item):
             if name in _AT and new is not None:
                 last = last or list(key)
                 last[_AT[name]] = new
@@ -180,15 +203,15 @@ def _key(flow: Flow) -> _Key:
     return _OTHER(flow) if flow.icmp_id is None else _ECHO(flow)
 
 
-def _place(hops: Sequence[Hop]) -> _Place | None:
-    for device in each(hops, "device"):
+def _place(item: Item) -> _Place | None:
+    for device in each(item, "device"):
         if device is not None:
             return (device.netns.inum, device.ifindex)
     return None
 
 
-def _refer(journey: Journey, kind: str, seen: _Seen | None) -> Journey:
-    if seen is None or seen[1] > journey.start_ns or seen[0] == journey.id:
-        return journey
-    reference = Reference(kind, seen[0], journey.start_ns - seen[1])
-    return journey._replace(references=(*journey.references, reference))
+def _refer(item: Item, kind: str, seen: _Seen | None) -> Item:
+    if seen is None or seen[1] > item.start_ns or seen[0] == item.id:
+        return item
+    reference = Reference(kind, seen[0], item.start_ns - seen[1])
+    return item._replace(references=(*item.references, reference))

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import NamedTuple, Protocol
 
+from tracer.alike import Item, duration_ns, items, made, outcome
 from tracer.model import Capture, Health, Journey, Outcome, Sampling, Summary, TopologyChange
 from tracer.tally import Tally
 
@@ -39,7 +40,7 @@ class Entry(NamedTuple):
 
     number: int
     id: str
-    what: Journey | bytes
+    what: Item | bytes
     dropped: bool
     remarkable: bool
 
@@ -110,7 +111,7 @@ class Store:
         """See Kept."""
         return self._numbers.get(journey_id)
 
-    def keep(self, journey_id: str, what: Journey | bytes, *, dropped: bool, more: bool) -> None:
+    def keep(self, journey_id: str, what: Item | bytes, *, dropped: bool, more: bool) -> None:
         """Take one in. ``more``: it is to stay longer than others, as all do that were dropped."""
         number = self._seen
         at = number % len(self._ring)
@@ -137,9 +138,9 @@ class Store:
         copy._seen = self._seen
         return copy
 
-    def _made(self, what: Journey | bytes) -> Journey:
-        if isinstance(what, Journey):
-            return what
+    def _made(self, what: Item | bytes) -> Journey:
+        if not isinstance(what, bytes):
+            return made(what)
         assert self._make is not None
         return self._make(what)
 
@@ -195,7 +196,7 @@ class Journal(Store):
 
     def journeys(self, batch: Sequence[Journey]) -> None:
         """See Sink."""
-        self._take([(j.id, j.outcome is Outcome.DROPPED, j) for j in batch])
+        self._take([(i.id, outcome(i) is Outcome.DROPPED, i) for i in items(batch)])
 
     def lines(self, batch: Sequence[tuple[str, bool, bytes]]) -> None:
         """Take in journeys as the bytes they are made of: id, whether it was dropped, bytes.
@@ -214,16 +215,16 @@ class Journal(Store):
         with self._lock:
             yield self._tally
 
-    def _take(self, batch: Sequence[tuple[str, bool, Journey | bytes]]) -> None:
+    def _take(self, batch: Sequence[tuple[str, bool, Item | bytes]]) -> None:
         times = self._times(len(batch))
         with self._lock:
             for journey_id, dropped, what in batch:
-                journey = what if isinstance(what, Journey) else None
+                known: Item | None = None if isinstance(what, bytes) else what
                 if self._seen % times == 0:
-                    journey = self._made(what)
+                    known = journey = self._made(what)
                     self._count(journey, times)
-                more = journey is not None and (
-                    journey.outcome in _REMARKABLE or self._is_outlier(journey)
+                more = known is not None and (
+                    outcome(known) in _REMARKABLE or self._is_outlier(known)
                 )
                 self.drops += dropped
                 self.keep(journey_id, what, dropped=dropped, more=more)
@@ -245,8 +246,8 @@ class Journal(Store):
             self._outlier_at = tally.journeys + max(_OUTLIER_LEAST, tally.journeys // 8)
             self._outlier_ns = OUTLIER_TIMES * tally.took.percentiles(0.99)[0]
 
-    def _is_outlier(self, journey: Journey) -> bool:
-        return 0 < self._outlier_ns < journey.duration_ns
+    def _is_outlier(self, item: Item) -> bool:
+        return 0 < self._outlier_ns < duration_ns(item)
 
     def frozen(self) -> Store:
         """See Store."""

@@ -10,16 +10,16 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from tracer import __version__
+from tracer.alike import Batch, Count, Item, made
 from tracer.correlate import Names, backlog_of, steps_of
 from tracer.exchanges import Exchanges
-from tracer.hops import count
 from tracer.limits import EVERYTHING, Ceiling, Limits
 from tracer.model import (
     Capture,
@@ -42,9 +42,9 @@ from tracer.topology.discover import devices, scope
 from tracer.trigger import Trigger
 from tracer.wire import EndCount, StepCount, decode
 
-QUIET_S = 0.05
+QUIET_S = 0.1
 """How long the reader sleeps when nothing more waits: what a live view lags behind. So packets that
-come one by one are read some at a time: half of what it takes to read each as it comes."""
+come one by one are read some at a time, and waking up takes as long as making a journey."""
 SLICE = 256
 """Records made into journeys before the ring buffer is looked at again."""
 BACKLOG_MAX = 131072
@@ -204,8 +204,7 @@ class Session:
         self._steps: list[StepCount] = []
         self._steps_at = -math.inf
         self._journeys = 0
-        self._outcomes: Counter[str] = Counter()
-        self._hits: Counter[str] = Counter()
+        self._count = Count()
         self._unselected = 0
 
     def stop(self) -> None:
@@ -230,7 +229,7 @@ class Session:
     ) -> Summary:
         """Attach, hand journeys to the sink until told to stop, and detach on every way out.
 
-        ``ready`` is called when every probe is attached; ``go_on`` is asked some twenty times a
+        ``ready`` is called when every probe is attached; ``go_on`` is asked some ten times a
         second; ``most`` journeys or ``seconds`` after ready are the end, too. ``waiting`` is told
         once in WAITING_S how many records are still to be read after that, ``health`` once in
         HEALTH_S how the capture keeps up. Raises what the source and the sink raise; the probes
@@ -289,10 +288,10 @@ class Session:
             self._arrived += len(batch)
         if not self._is_settled() and not at_once:
             return False
-        records = [backlog.popleft() for _ in range(min(SLICE, len(backlog)))]
-        self._made += len(records)
-        take = self._recurring.take
-        self._hand_over((j for r in records if (j := take(r)) is not None), most)
+        if backlog:
+            records = [backlog.popleft() for _ in range(min(SLICE, len(backlog)))]
+            self._made += len(records)
+            self._hand_over(self._recurring.take(records), most)
         return bool(backlog)
 
     def _sample(self, sampling: Sampling | None) -> None:
@@ -345,9 +344,9 @@ class Session:
                 self._unread += len(batch)
         self._hand_over(self._correlator.finish(map(decode, alive)), most)
 
-    def _hand_over(self, journeys: Iterable[Journey], most: int | None) -> None:
+    def _hand_over(self, items: Iterable[Item], most: int | None) -> None:
         refer = self._exchanges.refer
-        batch = [refer(journey) for journey in journeys]
+        batch = [refer(item) for item in items]
         if self._selects is not None or self._trigger is not None:
             batch = self._wanted(batch, most)
         if most is not None:
@@ -355,22 +354,22 @@ class Session:
         if not batch:
             return
         self._journeys += len(batch)
-        self._outcomes.update([journey.outcome._value_ for journey in batch])
-        self._hits.update(count([journey.hops for journey in batch], "function"))
-        self._sink.journeys(batch)
+        self._count.add(batch)
+        self._sink.journeys(Batch(batch))
 
-    def _wanted(self, batch: list[Journey], most: int | None) -> list[Journey]:
+    def _wanted(self, batch: list[Item], most: int | None) -> list[Item]:
         selects, trigger = self._selects, self._trigger
-        kept: list[Journey] = []
-        for journey in batch:
+        kept: list[Item] = []
+        for item in batch:
             if self._journeys + len(kept) == most:
                 break  # what ended after the last one is not counted
+            journey = made(item)
             if trigger is not None and not trigger(journey):
                 self._untriggered += 1
             elif selects is not None and not selects(journey):
                 self._unselected += 1
             else:
-                kept.append(journey)
+                kept.append(item)
         return kept
 
     def _capture(self, places: tuple[ProbePlace, ...]) -> Capture:
@@ -392,13 +391,14 @@ class Session:
         passed_over = self._source.passed()
         held_back = passed_over.pop("trigger")
         hits, steps = self._source.hits(), self._source.steps()
+        seen = self._count.hits
         return Summary(
             journeys=self._journeys,
-            hops=self._hits.total(),
+            hops=sum(seen.values()),
             lost=self._source.lost() | self._correlator.lost | {"unread": self._unread},
-            outcomes=dict(self._outcomes),
+            outcomes=self._count.outcomes,
             beside=self._source.beside(),
-            hits={f: self._hits[f] for f in dict.fromkeys(p.function for p in PROBES)},
+            hits={p.function: seen.get(p.function, 0) for p in PROBES},
             silent=tuple(
                 p.function
                 for p in PROBES

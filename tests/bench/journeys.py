@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from tests.unit.test_correlate import names
 from tests.unit.test_recurring import PING, REPLY, REWRITTEN
 from tracer import wire
+from tracer.alike import Batch, Item
 from tracer.correlate import Correlator
 from tracer.exchanges import Exchanges
 from tracer.export.trace_writer import TraceWriter
-from tracer.model import Journey
 from tracer.recurring import Recurring
 
 MOST, TRIES = 3000, 7
-Take = Callable[[bytes], Journey | None]
+Take = Callable[[Sequence[bytes]], Sequence[Item]]
 
 
 def records(*, alike: bool) -> list[bytes]:
@@ -49,21 +49,21 @@ def took_us(take: Callable[[], Take], packets: Sequence[bytes]) -> float:
         each, refer = take(), Exchanges().refer
         writer = TraceWriter(io.BytesIO(), "trace")
         began = time.process_time()
-        made = (journey for data in packets if (journey := each(data)) is not None)
-        writer.journeys([refer(journey) for journey in made])
+        writer.journeys(Batch([refer(item) for item in each(packets)]))
         best = min(best, time.process_time() - began)
     return 1e6 * best / len(packets)
 
 
 def measure() -> dict[str, float]:
     """us for a journey, by what makes it of what."""
+    known = names()._replace(renames=lambda: 0)
 
     def by_itself() -> Take:
-        correlator = Correlator(names())
-        return lambda data: correlator.take(wire.decode(data))
+        take = Correlator(known).take
+        return lambda packets: [j for p in packets if (j := take(wire.decode(p))) is not None]
 
     def by_pattern() -> Take:
-        return Recurring(names()).take
+        return Recurring(known).take
 
     found = {}
     for alike, which in ((True, "alike"), (False, "all different")):

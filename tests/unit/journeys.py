@@ -8,15 +8,19 @@ enough to be checked by eye.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from tracer.alike import Alike, One
 from tracer.explain import Explanation
 from tracer.model import (
+    NUMBERED,
     Branch,
     Capture,
     Change,
     Device,
     Drop,
     Flow,
+    Frame,
     Hop,
     Journey,
     Netns,
@@ -524,6 +528,27 @@ ALL = {
     "read": READ,
     "unreachable": UNREACHABLE,
 }
+
+
+def one_of(journey: Journey, alike: Alike | None = None) -> One:
+    """What such a journey is when it need not be made. It has hops; a frame it gets."""
+    counted = [
+        Flow._fields.index(name) for name in NUMBERED if getattr(journey.flow, name) is not None
+    ]
+    values: list[Any] = [journey.flow[at] for at in counted]
+    return One(
+        alike or Alike(journey, counted),
+        journey.id,
+        journey.parent,
+        journey.skb,
+        journey.start_ns,
+        [hop.dt_ns for hop in journey.hops],
+        tuple([hop.len for hop in journey.hops]),
+        values,
+        *(journey.frame or Frame(b"", 0)),
+        [branch.id for branch in journey.branches],
+        journey.references,
+    )
 
 
 def explained(journey: Journey, _path_of: object = None) -> Explanation | None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.unit.test_wire import RECORDS
 from tracer import correlate, wire
+from tracer.alike import made
 from tracer.correlate import Correlator, Names
 from tracer.model import (
     Change,
@@ -144,7 +145,7 @@ def one(*records: wire.Record) -> Journey:
     assert len(journeys) == 1
     if len(records) == 1:  # and the same from what was learnt of others
         again = Recurring(names())
-        assert [again.take(wire.encode(*records)) for _ in range(4)] == journeys * 4
+        assert list(map(made, again.take([wire.encode(*records)] * 4))) == journeys * 4
     return journeys[0]
 
 

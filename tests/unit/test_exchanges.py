@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +24,7 @@ from tests.unit.journeys import (
     TCP,
     UDP,
     echo,
+    one_of,
 )
 from tracer.exchanges import Exchanges
 from tracer.model import Change, Device, Flow, Hop, Journey, Outcome, Reference
@@ -54,12 +57,17 @@ def tcp(flags: str, seq: int, ack: int | None = None, *, back: bool = False) -> 
 
 
 def references(*journeys: Journey) -> list[list[tuple[str, str, int]]]:
-    exchanges = Exchanges()
-    found = []
-    for each in journeys:
-        referred = exchanges.refer(each._replace(references=()))  # the stories have some already
-        found.append([(r.kind, r.id, r.after_ns) for r in referred.references])
-    return found
+    """What each is found to refer to: as they are, as what need not be made, and by turns."""
+    ways: list[list[list[tuple[str, str, int]]]] = []
+    for which in ((False,), (True,), (False, True), (True, False)):
+        exchanges, found = Exchanges(), []
+        for each, unmade in zip(journeys, cycle(which), strict=False):
+            journey = each._replace(references=())  # the stories have some already
+            referred = exchanges.refer(one_of(journey) if unmade else journey)
+            found.append([(r.kind, r.id, r.after_ns) for r in referred.references])
+        ways.append(found)
+    assert all(found == ways[0] for found in ways)
+    return ways[0]
 
 
 def last(*journeys: Journey) -> list[tuple[str, str, int]]:
@@ -312,6 +320,22 @@ def test_the_oldest_are_forgotten() -> None:
     assert [r.id for r in exchanges.refer(journey("b", tcp("P.", 99, 1), 1000)).references] == [
         "99"
     ]
+
+
+def test_the_oldest_datagrams_are_forgotten_though_nobody_asked() -> None:
+    exchanges = Exchanges(most=4)
+    datagram = journey("0", Flow("udp", C1_IP, C2_IP, 4000, 53, ip_id=0))
+    alike = one_of(datagram).alike
+    for number in range(100):
+        flow = datagram.flow._replace(ip_id=number)
+        exchanges.refer(one_of(datagram._replace(id=str(number), flow=flow), alike))
+    assert len(exchanges) <= 8
+    found = []
+    for number in (0, 96, 99):
+        about = datagram.flow._replace(ip_id=number)
+        error = Flow("icmp", C2_IP, C1_IP, icmp_type=3, icmp_code=3, about=about)
+        found.append([r.id for r in exchanges.refer(journey("e", error, 1000)).references])
+    assert found == [[], ["96"], ["99"]]
 
 
 def test_a_flood_of_data_does_not_push_out_what_was_asked() -> None:

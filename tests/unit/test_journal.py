@@ -6,8 +6,9 @@ from threading import Thread
 
 import pytest
 
-from tests.unit.journeys import CAPTURE, DROPPED, REQUEST, SUMMARY, TCP
+from tests.unit.journeys import CAPTURE, DROPPED, REQUEST, SUMMARY, TCP, one_of
 from tracer import journal as module
+from tracer.alike import Batch
 from tracer.journal import LOOK_AT, Journal
 from tracer.model import Journey, Outcome
 
@@ -38,6 +39,25 @@ def test_journeys_are_found_by_number_and_by_id() -> None:
     assert journal.number_of("9") is None
     journal.end(SUMMARY)
     assert journal.summary is SUMMARY
+
+
+def test_journeys_that_need_not_be_made_are_kept_as_others_are() -> None:
+    slow = TCP.hops[-1]._replace(dt_ns=10**9)
+    came = [*some(1000, of=TCP), DROPPED]
+    came += [TCP._replace(id="slow", hops=(*TCP.hops[:-1], slow)), *some(50, of=TCP, since=2000)]
+    made, unmade = Journal(most=20), Journal(most=20)
+    made.journeys(came)
+    unmade.journeys(Batch([one_of(each) for each in came]))
+    assert unmade.drops == made.drops == 1
+    assert unmade.earlier == made.earlier
+    assert len(made.earlier) == 2
+    for number in (*made.earlier, *range(made.first, made.seen)):
+        found, expected = unmade.journey(number), made.journey(number)
+        assert found is not None
+        assert found._replace(frame=None) == expected
+        assert unmade.number_of(found.id) == number
+    with made.tally() as one, unmade.tally() as other:
+        assert one.took.count == other.took.count > 0
 
 
 def test_the_latest_are_kept_and_of_the_others_the_drops() -> None:

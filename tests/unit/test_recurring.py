@@ -28,9 +28,20 @@ from tests.unit.test_correlate import (
 )
 from tests.unit.test_wire import RECORDS
 from tracer import recurring, wire
+from tracer.alike import (
+    Count,
+    Item,
+    One,
+    changes,
+    duration_ns,
+    each,
+    first_len,
+    made,
+    outcome,
+    values,
+)
 from tracer.correlate import Correlator, Names
 from tracer.errors import DecodeError
-from tracer.hops import Hops, count
 from tracer.model import Device, Journey, Netns
 from tracer.recurring import Recurring
 
@@ -167,19 +178,27 @@ def varied(
     )
 
 
-def hold(records: list[wire.Record], known: Names) -> list[Journey | None]:
+def hold(records: list[wire.Record], known: Names) -> list[Item | None]:
     """Both take them all; what the one under test has made."""
     reference, found = Correlator(known, "a"), Recurring(known, "a")
-    made = []
-    for each in records:
-        expected, journey = reference.take(each), found.take(wire.encode(each))
-        assert journey == expected
-        if journey is not None and isinstance(journey.hops, Hops):
-            assert list(journey.hops.times) == [h.dt_ns for h in journey.hops]
-            assert list(journey.hops.lengths) == [h.len for h in journey.hops]
-        made.append(journey)
+    taken = []
+    for record_ in records:
+        journey = reference.take(record_)
+        item = next(iter(found.take([wire.encode(record_)])), None)
+        taken.append(item)
+        if journey is None or item is None:
+            assert item is journey
+            continue
+        assert made(item) == journey
+        assert (item.id, item.parent, item.start_ns) == (*journey[:2], journey.start_ns)
+        assert tuple(values(item)) == journey.flow
+        assert outcome(item) is journey.outcome
+        assert duration_ns(item) == journey.duration_ns
+        assert first_len(item) == (journey.hops[0].len if journey.hops else 0)
+        assert list(each(item, "device")) == [hop.device for hop in journey.hops]
+        assert list(changes(item)) == [c for hop in journey.hops for c in hop.changes]
     assert reference.lost == found.correlator.lost
-    return made
+    return taken
 
 
 @settings(deadline=None)
@@ -212,8 +231,10 @@ def test_packets_that_take_the_same_ways(
 @pytest.mark.parametrize("link", sorted({*LINKS} - {"tag first"}))
 def test_what_is_not_the_same_in_a_flow_is_no_hindrance(link: str, version: int, kind: str) -> None:
     chance = random.Random(7)
-    made = hold([PING._replace(**packet(link, version, kind, chance)) for _ in range(400)], names())
-    by_pattern = sum(isinstance(j.hops, Hops) for j in made if j is not None)
+    taken = hold(
+        [PING._replace(**packet(link, version, kind, chance)) for _ in range(400)], names()
+    )
+    by_pattern = sum(isinstance(item, One) for item in taken)
     assert by_pattern > (60 if kind == "tcp" else 200)
 
 
@@ -222,8 +243,8 @@ def test_what_is_not_the_same_in_a_flow_is_no_hindrance(link: str, version: int,
 def test_many_of_a_kind_however_short_or_out_of_order(version: int, kind: str) -> None:
     for number, link in enumerate(LINKS):
         chance = random.Random(number)
-        made = hold([varied(PING, chance, (link, version, kind)) for _ in range(300)], names())
-        assert len(made) == 300
+        taken = hold([varied(PING, chance, (link, version, kind)) for _ in range(300)], names())
+        assert len(taken) == 300
 
 
 @cache
@@ -252,12 +273,12 @@ def test_any_records(records: list[wire.Record], times: int) -> None:
 
 
 def test_the_third_of_a_kind_is_made_of_what_was_learnt() -> None:
-    made = hold([PING] * 4 + [REPLY] * 3 + [REWRITTEN] * 3 + [MISSING] * 3, names())
-    learnt = [isinstance(j.hops, Hops) for j in made if j is not None]
+    taken = hold([PING] * 4 + [REPLY] * 3 + [REWRITTEN] * 3 + [MISSING] * 3, names())
+    learnt = [isinstance(item, One) for item in taken]
     assert learnt == [False, False, True, True] + [False, False, True] * 3
 
 
-def test_hops_of_journeys_that_are_alike_have_the_same_in_common() -> None:
+def test_journeys_that_are_alike_have_the_same_in_common() -> None:
     slower = PING._replace(
         slots=tuple(
             slot._replace(dt_ns=10 * slot.dt_ns)
@@ -265,25 +286,27 @@ def test_hops_of_journeys_that_are_alike_have_the_same_in_common() -> None:
             if isinstance(slot, wire.HopSlot)
         )
     )
-    one, other = hold([PING, PING, PING, slower], names())[2:]
-    assert one is not None
-    assert other is not None
-    assert isinstance(one.hops, Hops)
-    assert isinstance(other.hops, Hops)
-    assert one.hops != other.hops
+    one, like, other = hold([PING, PING, PING, PING, slower], names())[2:]
+    assert isinstance(one, One)
+    assert isinstance(like, One)
+    assert isinstance(other, One)
+    assert one.alike is like.alike
     # The second call of process_backlog began after the enqueue there: a kind of its own.
-    assert one.hops.alike is not other.hops.alike
-    third = hold([PING, PING, slower, slower, PING, slower], names())[-1]
-    assert third is not None
-    assert isinstance(third.hops, Hops)
+    assert one.alike is not other.alike
+    assert isinstance(hold([PING, PING, slower, slower, PING, slower], names())[-1], One)
 
 
-def test_hops_that_are_alike_are_counted_together_as_one_by_one() -> None:
-    made = [j for j in hold([PING] * 5 + [REPLY] * 4 + [REWRITTEN], names()) if j is not None]
-    assert {type(j.hops) for j in made} == {tuple, Hops}
-    one_by_one = Counter(hop.function for j in made for hop in j.hops)
-    assert count([j.hops for j in made], "function") == one_by_one
-    assert count([j.hops for j in made if isinstance(j.hops, Hops)], "cpu").total() > 5
+@pytest.mark.parametrize("most", [1, 1024])
+def test_journeys_that_are_alike_are_counted_together_as_one_by_one(most: int) -> None:
+    taken = [i for i in hold([PING] * 5 + [REPLY] * 4 + [REWRITTEN], names()) if i is not None]
+    assert {type(item) for item in taken} == {Journey, One}
+    journeys = [made(item) for item in taken]
+    count = Count(most=most)
+    for at in range(0, len(taken), 3):
+        count.add(taken[at : at + 3])
+    for _ in range(2):
+        assert count.outcomes == Counter(j.outcome.value for j in journeys)
+        assert count.hits == Counter(hop_.function for j in journeys for hop_ in j.hops)
 
 
 def test_names_are_those_of_the_time() -> None:
@@ -297,9 +320,8 @@ def test_names_are_those_of_the_time() -> None:
     found = Recurring(names()._replace(device=named))
 
     def last(base_ns: int) -> Device | None:
-        journey = found.take(wire.encode(PING._replace(base_ns=base_ns)))
-        assert journey is not None
-        return journey.last_device
+        (item,) = found.take([wire.encode(PING._replace(base_ns=base_ns))])
+        return made(item).last_device
 
     old = device(C2, ETH0)
     assert [last(at) for at in (1000, 2000, 3000)] == [old] * 3
@@ -317,16 +339,15 @@ def test_it_remembers_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> No
         first, *others = PING.slots
         assert isinstance(first, wire.HopSlot)
         for _ in range(3):
-            found.take(wire.encode(PING._replace(slots=(first._replace(cpu=cpu), *others))))
+            found.take([wire.encode(PING._replace(slots=(first._replace(cpu=cpu), *others)))])
     assert len(found) <= 3 * 4
 
 
 def test_what_is_no_record_is_said() -> None:
     with pytest.raises(DecodeError):
-        Recurring(names()).take(b"too short")
+        Recurring(names()).take([b"too short"])
     found = Recurring(names())
-    for _ in range(4):
-        found.take(wire.encode(PING))
+    found.take([wire.encode(PING)] * 4)
     for missing in (1, 4, 24, len(PING.slots) * 24):
         with pytest.raises(DecodeError):
-            found.take(wire.encode(PING)[:-missing])
+            found.take([wire.encode(PING)[:-missing]])

@@ -14,18 +14,16 @@ import contextlib
 import errno
 import json
 from binascii import hexlify
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from json.encoder import encode_basestring_ascii as quoted
-from operator import itemgetter
 from typing import TypeVar
 
+from tracer.alike import Alike, Item, One, items
 from tracer.errors import TraceFileError
 from tracer.export.output import Writable
 from tracer.export.trace import FORMAT, VERSION
-from tracer.hops import Alike, Hops
 from tracer.model import (
     NUMBERED,
-    Branch,
     Capture,
     Change,
     Counted,
@@ -33,6 +31,7 @@ from tracer.model import (
     Drop,
     Flow,
     Forwarding,
+    Frame,
     Hop,
     Journey,
     Netns,
@@ -71,7 +70,6 @@ _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 _HopKey = tuple[str, int, int, int, int | None, bool | None, int]
 _HopPieces = tuple[str, str, tuple[Device | None, Verdict | None]]
-_Form = tuple[bytes, Callable[[Flow], tuple[object, ...]]]
 
 
 class TraceWriter:
@@ -91,7 +89,7 @@ class TraceWriter:
         self._flows: dict[tuple[object, ...], str] = {}
         self._hops: dict[_HopKey, _HopPieces] = {}
         self._ends: dict[Socket | Task, str] = {}
-        self._alike: dict[tuple[Alike, tuple[int, ...]], _Form] = {}
+        self._alike: dict[tuple[Alike, tuple[int, ...]], bytes] = {}
 
     def begin(self, capture: Capture) -> None:
         """Write the header."""
@@ -107,46 +105,59 @@ class TraceWriter:
 
     def journeys(self, batch: Sequence[Journey]) -> None:
         """Write one line each, all in one go."""
-        self._write(b"".join([self.line(j) for j in batch]), journeys=len(batch))
+        self._write(b"".join([self.line(item) for item in items(batch)]), journeys=len(batch))
 
     def end(self, summary: Summary) -> None:
         """Write the footer. The stream stays open: closing it is for whoever opened it."""
         self._write(_line(footer(summary)), journeys=0)
 
-    def line(self, j: Journey) -> bytes:
+    def line(self, item: Item) -> bytes:
         """Return the line of a journey."""
-        id_, parent, skb, flow, start_ns, hops, _, _, _, _, branches, _, _, references, frame = j
-        if type(hops) is Hops:
-            key = hops.alike, hops.lengths
-            form, numbered = self._alike.get(key) or self._remember_form(key, j)
-            times: Sequence[int] = hops.times
-        else:
-            form, numbered = self._form(j)
-            times = [hop.dt_ns for hop in hops]
+        if not isinstance(item, One):
+            return self._line(item)
+        alike, id_, parent, skb, at, times, lengths, counts, headers, size, data, made, told = item
+        form = self._alike.get((alike, lengths)) or self._remember_form(item)
         return form % (
             quoted(id_).encode(),
             b"null" if parent is None else quoted(parent).encode(),
             skb,
-            *numbered(flow),
-            start_ns,
-            times[-1] if times else 0,
-            _references(references) if references else b"",
-            *(() if frame is None else _frame(*frame)),
+            *counts,
+            at,
+            times[-1],
+            _references(told) if told else b"",
+            hexlify(headers),
+            size,
+            _data(data) if data else b"",
             *times,
-            _branches(branches) if branches else b"",
+            *(_quoted(made) if made else ()),
         )
 
-    def _remember_form(self, key: tuple[Alike, tuple[int, ...]], j: Journey) -> _Form:
-        return _remember(self._alike, key, self._form(j), most=_ALIKE)
+    def _remember_form(self, one: One) -> bytes:
+        form = self._form(one.made(), one.alike.counted)
+        return _remember(self._alike, (one.alike, one.lengths), form, most=_ALIKE)
 
-    def _form(self, j: Journey) -> _Form:
+    def _line(self, j: Journey) -> bytes:
+        counted = [at for at in _NUMBERED if j.flow[at] is not None]
+        return self._form(j, counted) % (
+            quoted(j.id).encode(),
+            b"null" if j.parent is None else quoted(j.parent).encode(),
+            j.skb,
+            *[j.flow[at] for at in counted],
+            j.start_ns,
+            j.duration_ns,
+            _references(j.references) if j.references else b"",
+            *(_frame(j.frame) if j.frame is not None else ()),
+            *[hop.dt_ns for hop in j.hops],
+            *_quoted([branch.id for branch in j.branches]),
+        )
+
+    def _form(self, j: Journey, counted: Sequence[int]) -> bytes:
         """Return what the lines of journeys that are alike have in common, for ``%`` to fill in.
 
-        And what gives the members of the flow that are among it.
+        ``counted``: the members of the flow that are not.
         """
-        numbered = [at for at in _NUMBERED if j.flow[at] is not None]
         form = f'{{"type":"journey","id":{_GAP}b,"parent":{_GAP}b,"skb":"{_GAP}#x","flow":{{'
-        form += f'{self._flow(j.flow)}}},"start_ns":"{_GAP}d","duration_ns":{_GAP}d'
+        form += f'{self._flow(j.flow, counted)}}},"start_ns":"{_GAP}d","duration_ns":{_GAP}d'
         form += f',"outcome":{quoted(j.outcome._value_)}'
         if j.proof is not None:
             form += f',"proof":{quoted(j.proof)}'
@@ -161,8 +172,11 @@ class TraceWriter:
             form += f',"state":{{{self._state(j.state)}}}'
         if j.frame is not None:
             form += f',"frame":{{"headers":"{_GAP}b","len":{_GAP}d{_GAP}b}}'
-        form += f',"hops":[{",".join(self._hop_forms(j.hops))}]{_GAP}b}}\n'
-        return form.replace("%", "%%").replace(_GAP, "%").encode("ascii"), _getter(numbered)
+        form += f',"hops":[{",".join(self._hop_forms(j.hops))}]'
+        if j.branches:
+            made = [f'{{"id":{_GAP}b,"hop":{branch.hop}}}' for branch in j.branches]
+            form += f',"branches":[{",".join(made)}]'
+        return f"{form}}}\n".replace("%", "%%").replace(_GAP, "%").encode("ascii")
 
     def _hop_forms(self, hops: Sequence[Hop]) -> Iterator[str]:
         """Give each hop's JSON with a gap for ``dt_ns``."""
@@ -216,8 +230,8 @@ class TraceWriter:
             return "null"
         return quoted(value) if isinstance(value, str) else _number(value)
 
-    def _flow(self, flow: Flow) -> str:
-        """Return the members' JSON, with gaps for what ``_NUMBERED`` names."""
+    def _flow(self, flow: Flow, counted: Sequence[int]) -> str:
+        """Return the members' JSON, with gaps for those."""
         fixed = flow[:_FIXED_FLOW]
         piece = self._flows.get(fixed)
         if piece is None:
@@ -226,7 +240,7 @@ class TraceWriter:
             value = flow[at]
             if value is None:
                 continue
-            if at in _NUMBERED:
+            if at in counted:
                 piece += f"{key}{_GAP}d"
             elif isinstance(value, Flow):
                 piece += f"{key}{_compact(_of_flow(value))}"
@@ -297,26 +311,21 @@ def _of_flow(members: Sequence[object]) -> dict[str, object]:
     }
 
 
-def _getter(members: Sequence[int]) -> Callable[[Flow], tuple[object, ...]]:
-    """Return what gives these members, as a tuple also if there is only one, or none."""
-    if len(members) > 1:
-        return itemgetter(*members)
-    begin = members[0] if members else 0
-    return itemgetter(slice(begin, begin + len(members)))
+def _quoted(ids: Sequence[str]) -> list[bytes]:
+    return [quoted(each).encode() for each in ids]
 
 
-def _frame(headers: bytes, size: int, data: bytes) -> tuple[bytes, int, bytes]:
-    return hexlify(headers), size, b',"data":"%b"' % hexlify(data) if data else b""
+def _frame(frame: Frame) -> tuple[bytes, int, bytes]:
+    return hexlify(frame.headers), frame.len, _data(frame.data) if frame.data else b""
+
+
+def _data(data: bytes) -> bytes:
+    return b',"data":"%b"' % hexlify(data)
 
 
 def _references(references: Sequence[Reference]) -> bytes:
     each = [{"kind": r.kind, "id": r.id, "after_ns": r.after_ns} for r in references]
     return b',"references":' + _compact(each).encode("ascii")
-
-
-def _branches(branches: Sequence[Branch]) -> bytes:
-    each = [{"id": branch.id, "hop": branch.hop} for branch in branches]
-    return b',"branches":' + _compact(each).encode("ascii")
 
 
 def _number(value: int) -> str:
