@@ -17,8 +17,8 @@ The house, in the order in which a packet's story flows through it::
     verdicts             netfilter's hooks and tables -> what each decided
     way                  a topology, where from, where to -> what a packet should pass
     correlate            records -> journeys
-    recurring            record bytes -> journeys, those that are alike made once
-    hops                 hops that are like those of other journeys
+    recurring            record bytes -> journeys, what many have in common found out once
+    alike                journeys that are like others, made only when somebody looks at them
     exchanges            journeys -> what they answer, report or repeat
     explain              a dropped journey -> what it means, what decided it, what to type
     expected             a journey that left its way -> what should have come instead
@@ -52,7 +52,7 @@ Imports go one way, checked by import-linter: cli | pytest_plugin > session | li
 export | kernel | topology > sink > journal > difference | learn | promise_file > asked | promise |
 statistics > tally > recurring > correlate | exchanges | expected | explain | limits | selection |
 trigger > changes | totals | verdicts | way > bridge | completeness | filter | flow | frame | wanted
-| wire | words > hops | probes > model > capabilities, duration, errors, histogram, process, sudo,
+| wire | words > alike | probes > model > capabilities, duration, errors, histogram, process, sudo,
 text.
 """
 
