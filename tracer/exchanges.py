@@ -95,7 +95,7 @@ class Exchanges:
         flow: Sequence[Any] = item.alike.flow if isinstance(item, One) else item.flow
         proto = flow[_PROTO]
         if proto == "tcp":
-            return item if flow[_TCP_SEQ] is None else self._segment(item)
+            return item if flow[_TCP_SEQ] is None else self._segment(item, flow[_TCP_FLAGS] or "")
         if flow[_ABOUT] is not None:
             return _refer(item, "reports", self._subject(flow[_ABOUT]))
         if flow[_ICMP_ID] is not None:
@@ -121,9 +121,7 @@ class Exchanges:
             one = unread.popleft()
             self._keep(self._others, _OTHER(one.values()), one)
 
-    def _segment(self, item: Item) -> Item:
-        flow = values(item)
-        flags = flow[_TCP_FLAGS] or ""
+    def _segment(self, item: Item, flags: str) -> Item:
         begins = "S" in flags
         if not (
             begins
@@ -133,6 +131,7 @@ class Exchanges:
         ):
             return item  # nothing that could be sent again, or be known for it
         recent = self._asked if begins else self._segments
+        flow = values(item)
         key = _SEGMENT(flow)
         before = recent.get(key)
         place = _place(item)

@@ -131,6 +131,8 @@ class Recurring:
         self._structs: dict[bytes, Struct] = {}
         self._once: set[_Same] = set()
         self._changed_ns = 0
+        self._named = -1
+        """What ``Names.renames`` says now."""
 
     def __len__(self) -> int:
         """How much is remembered."""
@@ -144,6 +146,7 @@ class Recurring:
         """Return the journeys that these records complete. DecodeError if one is none."""
         found: list[Item] = []
         known = self._patterns
+        self._named = self._renames()
         for data in records:
             size = len(data)
             end = _SLOTS_FROM + data[SLOTS_AT] * SLOT.size if size > SLOTS_AT else 0
@@ -189,7 +192,7 @@ class Recurring:
             or size < pattern.least
             or 0 < says < pattern.says
             or start_ns <= self._changed_ns
-            or (self._renames() != pattern.named and not self._is_named(pattern, start_ns))
+            or (pattern.named != self._named and not self._is_named(pattern, start_ns))
         ):
             return None
         if pattern.hop_missing:
@@ -228,6 +231,7 @@ class Recurring:
         ) and (all(netns(inum, at_ns) == answer for inum, answer in pattern.netnses))
         if is_named:
             pattern.named = renames
+        self._named = self._renames()  # whoever is asked for a name may find out more
         return is_named
 
     def _first(self, probes: bytes, data: bytes) -> Journey | None:
@@ -238,6 +242,7 @@ class Recurring:
         self._netnses.clear()
         record = decode(data)
         journey = self.correlator.take(record)
+        self._named = self._renames()
         missing = self.correlator.lost["hop_missing"] - missing
         first = record.slots[0] if record.slots else None
         if (
