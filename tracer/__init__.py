@@ -18,6 +18,7 @@ The house, in the order in which a packet's story flows through it::
     way                  a topology, where from, where to -> what a packet should pass
     correlate            records -> journeys
     recurring            record bytes -> journeys, what many have in common found out once
+    pattern              what one's own is read by from a record that is like others
     alike                journeys that are like others, made only when somebody looks at them
     exchanges            journeys -> what they answer, report or repeat
     explain              a dropped journey -> what it means, what decided it, what to type
@@ -50,10 +51,10 @@ The house, in the order in which a packet's story flows through it::
 
 Imports go one way, checked by import-linter: cli | pytest_plugin > session | library > view |
 export | kernel | topology > sink > journal > difference | learn | promise_file > asked | promise |
-statistics > tally > recurring > correlate | exchanges | expected | explain | limits | selection |
-trigger > changes | totals | verdicts | way > bridge | completeness | filter | flow | frame | wanted
-| wire | words > alike | probes > model > capabilities, duration, errors, histogram, process, sudo,
-text.
+statistics > tally > recurring > pattern > correlate | exchanges | expected | explain | limits |
+selection | trigger > changes | totals | verdicts | way > bridge | completeness | filter | flow |
+frame | wanted | wire | words > alike | probes > model > capabilities, duration, errors, histogram,
+process, sudo, text.
 """
 
 __version__ = "0.1.0"
