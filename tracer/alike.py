@@ -142,6 +142,10 @@ class Count:
         self._outcomes: Counter[str] = Counter()
         self._hits: Counter[str] = Counter()
 
+    def __len__(self) -> int:
+        """How many kinds wait to be counted."""
+        return len(self._alike)
+
     def add(self, many: Sequence[Item]) -> None:
         """Count them, too."""
         alike = [item[0] for item in many if isinstance(item, One)]

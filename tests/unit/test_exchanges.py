@@ -252,6 +252,13 @@ def test_it_reports_this_datagram_and_not_the_one_after_it() -> None:
     assert last(UDP, after, journey("41", error(UDP.flow), UDP.start_ns)) == [("reports", "40", 0)]
 
 
+def test_it_reports_the_later_one_of_two_that_look_the_same() -> None:
+    flow = Flow("udp", C1_IP, C2_IP, 4000, 53, ip_id=7)
+    error = Flow("icmp", C2_IP, C1_IP, icmp_type=3, icmp_code=3, about=flow)
+    told = last(journey("0", flow, 1000), journey("1", flow, 3000), journey("2", error, 9000))
+    assert told == [("reports", "1", 6000)]
+
+
 def test_time_exceeded_reports_a_ping() -> None:
     exceeded = error(echo(8, C1_IP, OUTSIDE), kind=11, code=0)
     ping = journey("1", echo(8, C1_IP, OUTSIDE))

@@ -17,6 +17,7 @@ from tests.unit.test_correlate import (
     C2,
     ETH0,
     ETHERNET,
+    HOST,
     IP,
     TAKEN,
     TO_C2,
@@ -304,20 +305,24 @@ def test_journeys_that_are_alike_are_counted_together_as_one_by_one(most: int) -
     count = Count(most=most)
     for at in range(0, len(taken), 3):
         count.add(taken[at : at + 3])
+        assert len(count) <= most
     for _ in range(2):
         assert count.outcomes == Counter(j.outcome.value for j in journeys)
         assert count.hits == Counter(hop_.function for j in journeys for hop_ in j.hops)
 
 
-def test_names_are_those_of_the_time() -> None:
-    """Also of a packet that ended before a change and is read after it."""
+@pytest.mark.parametrize("is_told", [False, True])
+def test_names_are_those_of_the_time(*, is_told: bool) -> None:
+    """Also of a packet that ended before a change and is read after it; whether that is told."""
     changed_ns = 5000
     new = Device(Netns(C2, "db"), ETH0, "eth0")
 
     def named(inum: int, ifindex: int, at_ns: int) -> Device:
         return new if inum == C2 and at_ns >= changed_ns else device(inum, ifindex)
 
-    found = Recurring(names()._replace(device=named))
+    changes = [0]
+    known = names()._replace(device=named)
+    found = Recurring(known._replace(renames=lambda: changes[0]) if is_told else known)
 
     def last(base_ns: int) -> Device | None:
         (item,) = found.take([wire.encode(PING._replace(base_ns=base_ns))])
@@ -325,11 +330,36 @@ def test_names_are_those_of_the_time() -> None:
 
     old = device(C2, ETH0)
     assert [last(at) for at in (1000, 2000, 3000)] == [old] * 3
-    assert last(6000) is new  # it is asked each time, whoever says that something has changed
+    if is_told:
+        changes[0] += 1
+    else:  # it is asked each time, whoever says that something has changed
+        assert last(6000) is new
     found.renamed(changed_ns)
     assert [last(at) for at in (7000, 8000, 4000, 9000, 4800)] == [new, new, old, new, old]
     # ... and this one came to c2 after it was called otherwise
     assert last(changed_ns - 5) is new
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_what_is_found_out_when_others_are_asked_for_holds_at_once(*, is_known: bool) -> None:
+    """Also in the same batch; whether packets like the one that makes it known came before."""
+    telling = 77
+    renames, tells, name = 0, False, "ns:2"
+
+    def named(inum: int, ifindex: int, at_ns: int) -> Device:
+        nonlocal renames, tells, name
+        if ifindex == telling and tells:
+            renames, tells, name = renames + 1, False, "db"
+        return Device(Netns(inum, name if inum == C2 else "host"), ifindex, f"if{ifindex}")
+
+    found = Recurring(names()._replace(device=named, renames=lambda: renames))
+    other = wire.encode(record(*TO_THE_BRIDGE, hop("veth_xmit", 90, HOST, telling)))
+    ping = wire.encode(PING)
+    found.take([ping, ping, ping] + [other, other, other] * is_known)
+    renames, tells = renames + 1, True
+    first, _, last = map(made, found.take([ping, other, ping]))
+    assert first.last_device == Device(Netns(C2, "ns:2"), ETH0, f"if{ETH0}")
+    assert last.last_device == Device(Netns(C2, "db"), ETH0, f"if{ETH0}")
 
 
 def test_it_remembers_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
