@@ -11,14 +11,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, repeat
-from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias, overload
 
-from tracer.model import Branch, Change, Flow, Frame, Hop, Journey, Outcome, Reference
+from tracer.model import Branch, Change, Device, Flow, Frame, Hop, Journey, Outcome, Reference
 
 _TIME, _LENGTH, _CHANGES = map(Hop._fields.index, ("dt_ns", "len", "changes"))
-_AT = {name: at for at, name in enumerate(Hop._fields)}
-_GET = {name: attrgetter(name) for name in Hop._fields}
 
 
 class Alike:
@@ -60,6 +57,21 @@ class One(NamedTuple):
     branches: Sequence[str]
     """Their ids."""
     references: tuple[Reference, ...] = ()
+
+    @property
+    def outcome(self) -> Outcome:
+        """See Journey."""
+        return self.alike.journey.outcome
+
+    @property
+    def duration_ns(self) -> int:
+        """See Journey."""
+        return self.times[-1]
+
+    @property
+    def first_device(self) -> Device | None:
+        """See Journey."""
+        return self.alike.journey.first_device
 
     def values(self) -> list[Any]:
         """Return the members of its flow."""
@@ -180,24 +192,9 @@ class Count:
             self._hits[hop.function] += times
 
 
-def outcome(item: Item) -> Outcome:
-    """Return how it ended."""
-    return (item.alike.journey if isinstance(item, One) else item).outcome
-
-
-def duration_ns(item: Item) -> int:
-    """Return the time from its first hop to its last."""
-    return item.times[-1] if isinstance(item, One) else item.duration_ns
-
-
 def values(item: Item) -> Sequence[Any]:
     """Return the members of its flow, in order."""
     return item.values() if isinstance(item, One) else item.flow
-
-
-def each(item: Item, member: str) -> Iterable[Any]:
-    """Give a member of each hop but ``dt_ns`` and ``len``."""
-    return item.alike.hops[_AT[member]] if isinstance(item, One) else map(_GET[member], item.hops)
 
 
 def changes(item: Item) -> Iterable[Change]:

@@ -40,7 +40,7 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, TypeAlias
 
-from tracer.alike import Item, One, changes, each, first_len, values
+from tracer.alike import Item, One, changes, first_len, values
 from tracer.model import Flow, Reference
 
 MOST = 8192
@@ -203,10 +203,8 @@ def _key(flow: Flow) -> _Key:
 
 
 def _place(item: Item) -> _Place | None:
-    for device in each(item, "device"):
-        if device is not None:
-            return (device.netns.inum, device.ifindex)
-    return None
+    device = item.first_device
+    return None if device is None else (device.netns.inum, device.ifindex)
 
 
 def _refer(item: Item, kind: str, seen: _Seen | None) -> Item:

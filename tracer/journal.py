@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import NamedTuple, Protocol
 
-from tracer.alike import Item, duration_ns, items, made, outcome
+from tracer.alike import Item, items, made
 from tracer.model import Capture, Health, Journey, Outcome, Sampling, Summary, TopologyChange
 from tracer.tally import Tally
 
@@ -196,7 +196,7 @@ class Journal(Store):
 
     def journeys(self, batch: Sequence[Journey]) -> None:
         """See Sink."""
-        self._take([(i.id, outcome(i) is Outcome.DROPPED, i) for i in items(batch)])
+        self._take([(i.id, i.outcome is Outcome.DROPPED, i) for i in items(batch)])
 
     def lines(self, batch: Sequence[tuple[str, bool, bytes]]) -> None:
         """Take in journeys as the bytes they are made of: id, whether it was dropped, bytes.
@@ -224,7 +224,7 @@ class Journal(Store):
                     known = journey = self._made(what)
                     self._count(journey, times)
                 more = known is not None and (
-                    outcome(known) in _REMARKABLE or self._is_outlier(known)
+                    known.outcome in _REMARKABLE or self._is_outlier(known)
                 )
                 self.drops += dropped
                 self.keep(journey_id, what, dropped=dropped, more=more)
@@ -247,7 +247,7 @@ class Journal(Store):
             self._outlier_ns = OUTLIER_TIMES * tally.took.percentiles(0.99)[0]
 
     def _is_outlier(self, item: Item) -> bool:
-        return 0 < self._outlier_ns < duration_ns(item)
+        return 0 < self._outlier_ns < item.duration_ns
 
     def frozen(self) -> Store:
         """See Store."""

@@ -34,11 +34,8 @@ from tracer.alike import (
     Item,
     One,
     changes,
-    duration_ns,
-    each,
     first_len,
     made,
-    outcome,
     values,
 )
 from tracer.correlate import Correlator, Names
@@ -193,10 +190,10 @@ def hold(records: list[wire.Record], known: Names) -> list[Item | None]:
         assert made(item) == journey
         assert (item.id, item.parent, item.start_ns) == (*journey[:2], journey.start_ns)
         assert tuple(values(item)) == journey.flow
-        assert outcome(item) is journey.outcome
-        assert duration_ns(item) == journey.duration_ns
+        assert item.outcome is journey.outcome
+        assert item.duration_ns == journey.duration_ns
+        assert item.first_device == journey.first_device
         assert first_len(item) == (journey.hops[0].len if journey.hops else 0)
-        assert list(each(item, "device")) == [hop.device for hop in journey.hops]
         assert list(changes(item)) == [c for hop in journey.hops for c in hop.changes]
     assert reference.lost == found.correlator.lost
     return taken
