@@ -93,8 +93,9 @@ def test_cpu_is_of_the_calm_rate_and_of_what_the_other_could_just_follow() -> No
 def trips(**least: float) -> dict[str, list[dict[str, Any]]]:
     return {
         name.replace("_", " "): [
-            {"minimum": ms - 0.001, "median": 2 * ms, "minima": [ms - 0.002, ms]},
-            {"minimum": ms + 0.001, "median": 2 * ms, "minima": [ms, ms + 0.002]},
+            {"minimum": 1.5 * ms, "median": 3 * ms, "minima": [ms, 2 * ms]},
+            {"minimum": ms, "median": 2 * ms, "minima": [ms - 0.001, ms + 0.001]},
+            {"minimum": 1.1 * ms, "median": ms, "minima": [ms, 1.2 * ms]},
         ]
         for name, ms in least.items()
     }
