@@ -12,6 +12,7 @@ may be called otherwise, and where the answer is another one, the correlator doe
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Iterable
 from dataclasses import dataclass
 from struct import Struct
@@ -25,6 +26,8 @@ from tracer.wire import END_MISSED, FIXED, LAST, SLOT, SLOTS_AT, HopSlot, decode
 
 MOST = 2048
 """Patterns kept, some 5 kB each; if packets take more ways than that, it starts over."""
+_CHANGES = 256
+"""Times from which on things were called otherwise; more than names are remembered for."""
 _STRUCTS = 16
 """How many kinds of headers and notes are told apart among packets that take the same way."""
 
@@ -39,8 +42,8 @@ class _Kind:
     """Journeys that are alike, as long as things are called so."""
 
     pattern: Pattern
-    named: int
-    """What ``Names.renames`` said before the names were asked for ..."""
+    named: tuple[int, int]
+    """What ``Names.renames`` said before the names were asked for, and since when they hold ..."""
     devices: tuple[tuple[int, int, Device], ...]
     """... that were asked for, with the answers ..."""
     netnses: tuple[tuple[int, Netns], ...]
@@ -65,9 +68,12 @@ class Recurring:
         self._learnt = 0
         self._structs: dict[bytes, Struct] = {}
         self._once: set[_Same] = set()
+        self._changes = [0]
+        """When things came to be called otherwise, in order ..."""
         self._changed_ns = 0
-        self._named = -1
-        """What ``Names.renames`` says now."""
+        """... the last time."""
+        self._named = (-1, 0)
+        """What ``Names.renames`` says now, and since when that holds."""
 
     def __len__(self) -> int:
         """How much is remembered."""
@@ -75,13 +81,15 @@ class Recurring:
 
     def renamed(self, at_ns: int) -> None:
         """From then on things are called otherwise than before."""
-        self._changed_ns = max(self._changed_ns, at_ns)
+        insort(self._changes, at_ns)
+        del self._changes[1:-_CHANGES]
+        self._changed_ns = self._changes[-1]
 
     def take(self, records: Iterable[bytes]) -> list[Item]:
         """Return the journeys that these records complete. DecodeError if one is none."""
         found: list[Item] = []
         known, lost = self._kinds, self.correlator.lost
-        self._named = self._renames()
+        self._named = (self._renames(), self._changed_ns)
         for data in records:
             size = len(data)
             end = _SLOTS_FROM + data[SLOTS_AT] * SLOT.size if size > SLOTS_AT else 0
@@ -92,10 +100,9 @@ class Recurring:
                     kind = kinds.get(struct.unpack_from(data))
                     if kind is not None:
                         one = kind.pattern.one(data, end)
-                        if (
-                            one is not None
-                            and one.start_ns > self._changed_ns
-                            and (kind.named == self._named or self._is_named(kind, one.start_ns))
+                        if one is not None and (
+                            (one.start_ns >= self._changed_ns and kind.named == self._named)
+                            or self._is_named(kind, one)
                         ):
                             if kind.hop_missing:
                                 lost["hop_missing"] += kind.hop_missing
@@ -109,26 +116,43 @@ class Recurring:
                 found.append(item)
         return found
 
-    def _is_named(self, kind: _Kind, at_ns: int) -> bool:
-        """Whether things are called then as in those."""
-        device, netns, renames = self._names.device, self._names.netns, self._renames()
+    def _since(self, item: Item) -> int | None:
+        """Return since when things were called as during that; None if some came to be meanwhile.
+
+        Where containers come and go, what waits in the ring buffer is from before the last change.
+        """
+        begin = item.start_ns
+        at = bisect_right(self._changes, begin)
+        over = bisect_right(self._changes, begin + item.duration_ns, at)
+        return self._changes[at - 1] if over == at else None
+
+    def _is_named(self, kind: _Kind, item: Item) -> bool:
+        """Whether things were called then as in those."""
+        since = self._since(item)
+        if since is None:
+            return False
+        renames, at_ns = self._renames(), item.start_ns
+        if kind.named == (renames, since):
+            return True
+        device, netns = self._names.device, self._names.netns
         is_named = all(device(inum, i, at_ns) == answer for inum, i, answer in kind.devices) and (
             all(netns(inum, at_ns) == answer for inum, answer in kind.netnses)
         )
         if is_named:
-            kind.named = renames
-        self._named = self._renames()  # whoever is asked for a name may find out more
+            kind.named = renames, since
+        # Whoever is asked for a name may find out more.
+        self._named = (self._renames(), self._changed_ns)
         return is_named
 
     def _first(self, probes: bytes, data: bytes) -> Journey | None:
         """Make one of which no pattern is known. If it is the second of its kind, one is then."""
-        named = self._renames()
+        renames = self._renames()
         missing = self.correlator.lost["hop_missing"]
         self._devices.clear()
         self._netnses.clear()
         record = decode(data)
         journey = self.correlator.take(record)
-        self._named = self._renames()
+        self._named = (self._renames(), self._changed_ns)
         missing = self.correlator.lost["hop_missing"] - missing
         first = record.slots[0] if record.slots else None
         if (
@@ -136,7 +160,7 @@ class Recurring:
             or not isinstance(first, HopSlot)
             or record.chunk
             or record.flags & (LAST | END_MISSED) != LAST
-            or journey.start_ns <= self._changed_ns
+            or (since := self._since(journey)) is None
         ):
             return journey
         numbers = numbers_in(record, first.len)
@@ -145,7 +169,7 @@ class Recurring:
         known = self._kinds.get(probes, _NONE).get(struct, {})
         if key in known:
             kind = known[key]
-            if kind is None or self._is_named(kind, journey.start_ns):
+            if kind is None or self._is_named(kind, journey):
                 return journey
         elif key not in self._once:
             if len(self._once) >= MOST:
@@ -160,7 +184,9 @@ class Recurring:
                 return journey  # another one will do
             if one.made() == journey:
                 devices = tuple((*of, answer) for of, answer in self._devices.items())
-                kind = _Kind(pattern, named, devices, tuple(self._netnses.items()), missing)
+                kind = _Kind(
+                    pattern, (renames, since), devices, tuple(self._netnses.items()), missing
+                )
         self._learn(probes, struct, key, kind)
         return journey
 

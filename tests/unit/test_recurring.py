@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import random
 import struct
+from bisect import bisect_right, insort
 from collections import Counter
-from functools import cache
+from collections.abc import Callable, Iterable
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -176,11 +178,18 @@ def varied(
     )
 
 
-def hold(records: list[wire.Record], known: Names) -> list[Item | None]:
+Told = Callable[[Recurring], None]
+"""Comes to be known between two records."""
+
+
+def hold(records: Iterable[wire.Record | Told], known: Names) -> list[Item | None]:
     """Both take them all; what the one under test has made."""
     reference, found = Correlator(known, "a"), Recurring(known, "a")
     taken = []
     for record_ in records:
+        if not isinstance(record_, wire.Record):
+            record_(found)
+            continue
         journey = reference.take(record_)
         item = next(iter(found.take([wire.encode(record_)])), None)
         taken.append(item)
@@ -335,6 +344,60 @@ def test_names_are_those_of_the_time(*, is_told: bool) -> None:
     assert [last(at) for at in (7000, 8000, 4000, 9000, 4800)] == [new, new, old, new, old]
     # ... and this one came to c2 after it was called otherwise
     assert last(changed_ns - 5) is new
+
+
+class Renamed:
+    """Devices that are called otherwise in between, told when that has happened or later."""
+
+    def __init__(self) -> None:
+        self.at_ns: list[int] = []
+        self.asked = 0
+        self.names = names()._replace(device=self.device, renames=lambda: len(self.at_ns))
+
+    def device(self, inum: int, ifindex: int, at_ns: int) -> Device:
+        self.asked += 1
+        since = bisect_right(self.at_ns, at_ns)
+        return Device(Netns(inum, f"ns:{inum}"), ifindex, f"if{ifindex}{'abc'[since % 3]}")
+
+    def tell(self, at_ns: int, found: Recurring) -> None:
+        insort(self.at_ns, at_ns)
+        found.renamed(at_ns)
+
+
+@settings(deadline=None)
+@given(st.randoms(use_true_random=False), st.sampled_from(PLAYED), st.integers(1, 60))
+def test_names_are_those_of_the_time_however_late_it_is_told(
+    chance: random.Random, played: wire.Record, many: int
+) -> None:
+    called = Renamed()
+    hold(
+        [
+            partial(called.tell, chance.randrange(10**6))
+            if chance.random() < 0.2
+            else varied(played, chance)._replace(base_ns=chance.randrange(10**6))
+            for _ in range(many)
+        ],
+        called.names,
+    )
+
+
+def test_what_is_read_after_changes_is_made_of_what_was_learnt_too() -> None:
+    called = Renamed()
+    found = Recurring(called.names)
+    duration = max(slot.dt_ns for slot in PING.slots if isinstance(slot, wire.HopSlot))
+    times, each = 6, 10
+    for at_ns in range(each * duration, times * each * duration, each * duration):
+        called.tell(at_ns, found)
+    begins = range(duration // 2, times * each * duration, duration)
+    taken = found.take([wire.encode(PING._replace(base_ns=at_ns)) for at_ns in begins])
+    asked = called.asked
+    correlator = Correlator(called.names)
+    for item, at_ns in zip(taken, begins, strict=True):
+        assert made(item) == correlator.take(PING._replace(base_ns=at_ns))
+    # The first of each name, and the last, which is under way while things come to be called so.
+    one_by_one = [at for at, item in enumerate(taken) if isinstance(item, Journey)]
+    assert one_by_one == sorted({1, *range(0, times * each, each), *range(9, len(taken) - 1, each)})
+    assert asked <= len(one_by_one) * len(PING.slots)
 
 
 @pytest.mark.parametrize("is_known", [False, True])

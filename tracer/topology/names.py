@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +47,6 @@ class Place(NamedTuple):
 class _Past(NamedTuple):
     """What was true until a change."""
 
-    until_ns: int
     devices: dict[tuple[int, int], Device]
     netnses: dict[int, Netns]
 
@@ -71,7 +70,9 @@ class Names(dict[tuple[int, int], Device]):
         self._named_at = self._of_processes_at = float("-inf")
         self._read_at: dict[int, float] = {}
         self._unknown: dict[tuple[int, int], Device] = {}
-        self._past: deque[_Past] = deque(maxlen=MOST_CHANGES)
+        self._past: list[_Past] = []
+        self._until_ns: list[int] = []
+        """Until when each of those was true."""
         self._changed_ns = 0
         self._renames = 0
         self._nameless = False
@@ -82,8 +83,8 @@ class Names(dict[tuple[int, int], Device]):
         It is named ``if<ifindex>`` if nobody knows its name. Raises nothing.
         """
         if at_ns is not None and at_ns < self._changed_ns:
-            for past in self._past:
-                if at_ns < past.until_ns and (inum, ifindex) in past.devices:
+            for past in self._from(at_ns):
+                if (inum, ifindex) in past.devices:
                     return past.devices[inum, ifindex]
         return self[inum, ifindex]
 
@@ -93,8 +94,8 @@ class Names(dict[tuple[int, int], Device]):
         It is named ``ns:<inum>`` if nobody knows its name. Raises nothing.
         """
         if at_ns is not None and at_ns < self._changed_ns:
-            for past in self._past:
-                if at_ns < past.until_ns and inum in past.netnses:
+            for past in self._from(at_ns):
+                if inum in past.netnses:
                     return past.netnses[inum]
         place = self._place(inum)
         if place is None:
@@ -119,14 +120,17 @@ class Names(dict[tuple[int, int], Device]):
     def change(self, change: TopologyChange, devices: Iterable[Device]) -> None:
         """From ``change.at_ns`` on, ``devices`` are called so, and nothing else is known.
 
-        A name that only became known now holds for the time before, too.
+        Changes come in the order of their times. A name that only became known now holds for the
+        time before, too.
         """
         at_ns, now = change.at_ns, {(d.netns.inum, d.ifindex): d for d in devices}
         places = self._named | self._of_processes
         netnses = {inum: place.netns for inum, place in places.items()}
         netnses |= {device.netns.inum: device.netns for device in self.values()}
-        self._past.append(_Past(at_ns, dict(self), netnses))
+        self._past.append(_Past(dict(self), netnses))
         self._changed_ns = max(at_ns, self._changed_ns)
+        self._until_ns.append(self._changed_ns)
+        del self._past[:-MOST_CHANGES], self._until_ns[:-MOST_CHANGES]
         named = {d.netns.inum: d.netns for d in now.values() if not d.netns.provisional}
         for past in self._past:
             for inum, netns_ in past.netnses.items():
@@ -139,6 +143,10 @@ class Names(dict[tuple[int, int], Device]):
         self._read_at.clear()
         self._forget()
         self.update(now)
+
+    def _from(self, at_ns: int) -> list[_Past]:
+        """What was true then and later, until now."""
+        return self._past[bisect_right(self._until_ns, at_ns) :]
 
     @property
     def host(self) -> Netns:
