@@ -21,6 +21,8 @@ from tracer.export.trace_writer import TraceWriter
 from tracer.recurring import Recurring
 
 MOST, TRIES = 3000, 7
+EVERY_NS, CHANGED_NS = 1000, 50_000
+"""From packet to packet, and from change to change of the topology where there are any."""
 Take = Callable[[Sequence[bytes]], Sequence[Item]]
 
 
@@ -37,7 +39,7 @@ def records(*, alike: bool) -> list[bytes]:
         slots = [
             s._replace(len=s.len + number % 7) if isinstance(s, wire.HopSlot) else s for s in slots
         ]
-        changed = record._replace(id=number, base_ns=1000 * number, slots=tuple(slots))
+        changed = record._replace(id=number, base_ns=EVERY_NS * number, slots=tuple(slots))
         found.append(wire.encode(changed))
     return found
 
@@ -65,11 +67,19 @@ def measure() -> dict[str, float]:
     def by_pattern() -> Take:
         return Recurring(known).take
 
+    def after_changes() -> Take:
+        recurring = Recurring(known)
+        for at_ns in range(0, MOST * EVERY_NS, CHANGED_NS):
+            recurring.renamed(at_ns)
+        return recurring.take
+
     found = {}
     for alike, which in ((True, "alike"), (False, "all different")):
         packets = records(alike=alike)
         found[f"{which}, each by itself"] = took_us(by_itself, packets)
         found[f"{which}, by patterns"] = took_us(by_pattern, packets)
+    packets = records(alike=True)
+    found["alike, by patterns, read after many changes"] = took_us(after_changes, packets)
     return found
 
 
