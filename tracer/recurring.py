@@ -25,7 +25,7 @@ from tracer.pattern import Pattern, mask_of, numbers_in, pattern_of, runs
 from tracer.wire import END_MISSED, FIXED, LAST, SLOT, SLOTS_AT, HopSlot, decode, reader
 
 MOST = 2048
-"""Patterns kept, some 5 kB each; if packets take more ways than that, it starts over."""
+"""Patterns kept, some 10 kB each; if packets take more ways than that, it starts over."""
 _CHANGES = 256
 """Times from which on things were called otherwise; more than names are remembered for."""
 _STRUCTS = 16

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from tracer.errors import DecodeError
@@ -286,11 +287,17 @@ def as_sent(record: bytes, data: bytes) -> bytes:
 
 
 def reader(order: str, places: Iterable[tuple[int, str]]) -> struct.Struct:
-    """Return what reads the numbers at these places, each in its way, in that byte order."""
+    """Return what reads the numbers at these places, each in its way, in that byte order.
+
+    It is always the same one for the same places.
+    """
     code = order
     for place, letter in places:
         code += f"{place - struct.calcsize(code)}x{letter}"
-    return struct.Struct(code)
+    return _struct(code)
+
+
+_struct = lru_cache(1024)(struct.Struct)
 
 
 def _halves(*values: int) -> list[int]:
