@@ -21,10 +21,16 @@ from tests.kernel.host import complaints, probed
 from tracer.topology.build import standing
 from tracer.topology.spec import LABS
 
-CLIENT, SERVER_IP = "skbtrace-c1", "172.17.0.3"
+CLIENT, SERVER, SERVER_IP = "skbtrace-c1", "skbtrace-c2", "172.17.0.3"
 HOUSE = Path(__file__).parents[2]
-ROUND = 500
-"""Requests in one flood."""
+PACED = [sys.executable, str(HOUSE / "tests/bench/paced.py")]
+PORT, FULL_SPEED = "7000", "1000000"
+FLOWS, EACH = 3000, 4
+"""More than the tracer remembers ways of, each seen often enough to be remembered."""
+FILLING = 200_000
+"""More datagrams than may wait to be read."""
+ROUND, BLAST = 500, 1000
+"""Requests in one flood, and the datagrams after it."""
 SAMPLE_S = 2.0
 
 
@@ -89,6 +95,12 @@ def sample(pid: int) -> dict[str, int]:
     return {"kb": int(found[1]), "files": len([*Path(f"/proc/{pid}/fd").iterdir()])}
 
 
+def blast(count: int, *each: int) -> None:
+    """Send datagrams as fast as can be."""
+    arguments = [PORT, FULL_SPEED, str(count), *map(str, each)]
+    subprocess.check_output(["ip", "netns", "exec", CLIENT, *PACED, *arguments])
+
+
 def soak(seconds: float) -> dict[str, Any]:
     """Trace docker0 for so long."""
     before = complaints()
@@ -107,9 +119,14 @@ def soak(seconds: float) -> dict[str, Any]:
         began = looked = time.monotonic()
         samples, answered = [sample(tracer.pid)], 0
         churn.start()
+        # What is bounded shall reach its bound soon: what grows after that is a leak.
+        print("soak: many flows, then more than can be read", file=sys.stderr, flush=True)
+        blast(FLOWS * EACH, EACH)
+        blast(FILLING)
         while time.monotonic() < began + seconds:
             flood = f"ip netns exec {CLIENT} ping -f -q -c {ROUND} {SERVER_IP}"
             answered += _received(sh(flood))
+            blast(BLAST)
             if time.monotonic() > looked + SAMPLE_S:
                 looked = time.monotonic()
                 samples.append(sample(tracer.pid))
@@ -140,7 +157,16 @@ def soak(seconds: float) -> dict[str, Any]:
 def main() -> None:
     with standing(LABS["docker0"]):
         sh(f"ip netns exec {CLIENT} ping -q -c 1 {SERVER_IP}")
-        figures = soak(float(sys.argv[1]))
+        receiver = subprocess.Popen(
+            ["ip", "netns", "exec", SERVER, *PACED, PORT], stdout=subprocess.PIPE
+        )
+        assert receiver.stdout is not None
+        receiver.stdout.readline()
+        try:
+            figures = soak(float(sys.argv[1]))
+        finally:
+            receiver.kill()
+            receiver.wait()
     Path(os.environ["SKBTRACE_OUT"], "soak.json").write_text(json.dumps(figures, indent=1))
 
 
