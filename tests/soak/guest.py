@@ -27,6 +27,8 @@ PACED = [sys.executable, str(HOUSE / "tests/bench/paced.py")]
 PORT, FULL_SPEED = "7000", "1000000"
 FLOWS, EACH = 3000, 4
 """More than the tracer remembers ways of, each seen often enough to be remembered."""
+ASKING = 20_000
+"""More echo requests than are kept for who answers."""
 FILLING = 200_000
 """More datagrams than may wait to be read."""
 ROUND, BLAST = 500, 1000
@@ -95,6 +97,11 @@ def sample(pid: int) -> dict[str, int]:
     return {"kb": int(found[1]), "files": len([*Path(f"/proc/{pid}/fd").iterdir()])}
 
 
+def flood(requests: int) -> int:
+    """Send echo requests as fast as they are answered. Return how many were."""
+    return _received(sh(f"ip netns exec {CLIENT} ping -f -q -c {requests} {SERVER_IP}"))
+
+
 def blast(count: int, *each: int) -> None:
     """Send datagrams as fast as can be."""
     arguments = [PORT, FULL_SPEED, str(count), *map(str, each)]
@@ -122,10 +129,10 @@ def soak(seconds: float) -> dict[str, Any]:
         # What is bounded shall reach its bound soon: what grows after that is a leak.
         print("soak: many flows, then more than can be read", file=sys.stderr, flush=True)
         blast(FLOWS * EACH, EACH)
+        answered += flood(ASKING)
         blast(FILLING)
         while time.monotonic() < began + seconds:
-            flood = f"ip netns exec {CLIENT} ping -f -q -c {ROUND} {SERVER_IP}"
-            answered += _received(sh(flood))
+            answered += flood(ROUND)
             blast(BLAST)
             if time.monotonic() > looked + SAMPLE_S:
                 looked = time.monotonic()
