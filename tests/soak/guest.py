@@ -25,7 +25,7 @@ CLIENT, SERVER, SERVER_IP = "skbtrace-c1", "skbtrace-c2", "172.17.0.3"
 HOUSE = Path(__file__).parents[2]
 PACED = [sys.executable, str(HOUSE / "tests/bench/paced.py")]
 PORT, FULL_SPEED = "7000", "1000000"
-FLOWS, EACH = 3000, 4
+FLOWS, EACH = 800, 4
 """More than the tracer remembers ways of, each seen often enough to be remembered."""
 ASKING = 20_000
 """More echo requests than are kept for who answers."""
@@ -84,9 +84,9 @@ class Churn(threading.Thread):
 
 
 def _received(out: str) -> int:
-    found = re.search(r"(\d+) received", out)
-    assert found is not None, out
-    return int(found[1])
+    found = re.findall(r"(\d+) received", out)
+    assert found, out
+    return sum(map(int, found))
 
 
 def sample(pid: int) -> dict[str, int]:
@@ -97,15 +97,20 @@ def sample(pid: int) -> dict[str, int]:
     return {"kb": int(found[1]), "files": len([*Path(f"/proc/{pid}/fd").iterdir()])}
 
 
-def flood(requests: int) -> int:
-    """Send echo requests as fast as they are answered. Return how many were."""
-    return _received(sh(f"ip netns exec {CLIENT} ping -f -q -c {requests} {SERVER_IP}"))
+def flood(requests: int, times: int = 1) -> int:
+    """Send echo requests as fast as they are answered, each time with another id. Return how many
+    were answered.
+    """
+    ping = f"ping -f -q -c {requests} {SERVER_IP}"
+    return _received(
+        sh(f"ip netns exec {CLIENT} sh -ec 'for _ in $(seq {times}); do {ping}; done'")
+    )
 
 
-def blast(count: int, *each: int) -> None:
+def blast(count: int) -> None:
     """Send datagrams as fast as can be."""
-    arguments = [PORT, FULL_SPEED, str(count), *map(str, each)]
-    subprocess.check_output(["ip", "netns", "exec", CLIENT, *PACED, *arguments])
+    command = ["ip", "netns", "exec", CLIENT, *PACED, PORT, FULL_SPEED, str(count)]
+    subprocess.check_output(command)
 
 
 def soak(seconds: float) -> dict[str, Any]:
@@ -128,7 +133,7 @@ def soak(seconds: float) -> dict[str, Any]:
         churn.start()
         # What is bounded shall reach its bound soon: what grows after that is a leak.
         print("soak: many flows, then more than can be read", file=sys.stderr, flush=True)
-        blast(FLOWS * EACH, EACH)
+        answered += flood(EACH, FLOWS)
         answered += flood(ASKING)
         blast(FILLING)
         while time.monotonic() < began + seconds:
