@@ -13,7 +13,7 @@ Row = tuple[bool, str, str, str]
 
 
 def rows(figures: dict[str, Any]) -> list[Row]:
-    """Rows for one kernel. What waits to be made into journeys grows to its bound in the first two
+    """Rows for one kernel. What waits and what is remembered grow to their bounds in the first two
     fifths of the samples. Medians, for who looks into a namespace has some descriptors meanwhile.
     """
     samples = figures["samples"]
