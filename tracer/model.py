@@ -513,8 +513,9 @@ class Health(NamedTuple):
     """What part of the ring buffer waits to be read, from 0 to 1."""
     waiting: int
     """Records that were taken from the ring buffer and are not journeys yet."""
-    room: int
-    """So many may wait; what comes then stays in the ring buffer until that is full."""
+    filled: float
+    """What part of their room those take, from 0 to 1 and little more; what comes then stays in the
+    ring buffer until that is full."""
     steps: tuple[Stepped, ...] = ()
     backlog: Backlog | None = None
     """This and the steps as in ``Counted``, until now."""

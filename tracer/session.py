@@ -47,8 +47,8 @@ QUIET_S = 0.1
 come one by one are read some at a time, and waking up takes as long as making a journey."""
 SLICE = 256
 """Records made into journeys before the ring buffer is looked at again."""
-BACKLOG_MAX = 131072
-"""Records taken from the ring buffer and not yet made into journeys, at most (some 60 MB). Taking
+BACKLOG_BYTES = 64 << 20
+"""Records taken from the ring buffer and not yet made into journeys, at most: some 120,000. Taking
 is some ten times faster than making journeys, so a burst is saved from the ring buffer first."""
 UNSETTLED_MAX_S = 2.0
 """How long journeys may wait for what is known of a change of the topology."""
@@ -197,6 +197,7 @@ class Session:
         self._hurried = False
         self._unread = 0
         self._backlog: deque[bytes] = deque()
+        self._backlog_bytes = 0
         self._arrived = 0  # records, from the ring buffer
         self._made = 0  # records, into journeys
         self._sampled = (limits.one_in, limits.one_in)
@@ -275,7 +276,8 @@ class Session:
             self._steps_at, self._steps = now, self._source.steps()
         fill = self._source.ring_fill()
         counted = steps_of(self._steps), backlog_of(self._steps)
-        return Health(lost, fill, len(self._backlog), BACKLOG_MAX, *counted)
+        filled = self._backlog_bytes / BACKLOG_BYTES
+        return Health(lost, fill, len(self._backlog), filled, *counted)
 
     def _read(self, most: int | None, *, at_once: bool = False) -> bool:
         """Save what waits in the ring buffer, then make a slice of it into journeys.
@@ -283,13 +285,15 @@ class Session:
         Return whether more waits.
         """
         backlog = self._backlog
-        while len(backlog) < BACKLOG_MAX and (batch := self._source.read()):
+        while self._backlog_bytes < BACKLOG_BYTES and (batch := self._source.read()):
             backlog.extend(batch)
+            self._backlog_bytes += sum(map(len, batch))
             self._arrived += len(batch)
         if not self._is_settled() and not at_once:
             return False
         if backlog:
             records = [backlog.popleft() for _ in range(min(SLICE, len(backlog)))]
+            self._backlog_bytes -= sum(map(len, records))
             self._made += len(records)
             self._hand_over(self._recurring.take(records), most)
         return bool(backlog)
@@ -340,6 +344,7 @@ class Session:
         if self._hurried:
             self._unread = len(self._backlog)
             self._backlog.clear()
+            self._backlog_bytes = 0
             while batch := self._source.read():
                 self._unread += len(batch)
         self._hand_over(self._correlator.finish(map(decode, alive)), most)

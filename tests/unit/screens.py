@@ -38,7 +38,7 @@ def filled(journal: Journal | None = None, *, ended: bool = False) -> Journal:
     journal.begin(SEEN)
     journal.journeys(journeys())
     lost = {"ring_full": 0, "probe_missed": 3}
-    journal.health = Health(lost=lost, ring=0.12, waiting=900, room=131_072)
+    journal.health = Health(lost=lost, ring=0.12, waiting=900, filled=0.007)
     if ended:
         journal.end(SUMMARY)
     return journal

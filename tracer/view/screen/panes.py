@@ -239,8 +239,7 @@ class Screen:
         ring, waiting = health.ring, health.waiting
         spans: list[Span] = [(f"  ring {100 * ring:.0f} %", "warning" if ring >= _MUCH else "")]
         if waiting:
-            much = waiting >= _MUCH * health.room
-            spans.append((f"  {waiting} waiting", "warning" if much else ""))
+            spans.append((f"  {waiting} waiting", "warning" if health.filled >= _MUCH else ""))
         return spans
 
     def _filter(self, width: int, now: Now) -> Line:
