@@ -111,9 +111,10 @@ from tracer.wire import (
     there,
 )
 
-PARTIAL_MAX = 65536
+PARTIAL_MAX = 16384
 """Journeys of which some chunks are here and the last is not; more than this and the oldest are
-given up as damaged. Bounds the memory; the kernel follows fewer packets at once."""
+given up as damaged. Bounds the memory, some 7 kB each; the kernel follows no more packets at once.
+"""
 
 _SERVE = next(p for p in PROBES if p.handler is Handler.SERVE)
 _SERVED_AT = PROBES.index(_SERVE)
