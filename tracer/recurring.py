@@ -69,11 +69,9 @@ class Recurring:
         self._structs: dict[bytes, Struct] = {}
         self._once: set[_Same] = set()
         self._changes = [0]
-        """When things came to be called otherwise, in order ..."""
-        self._changed_ns = 0
-        """... the last time."""
+        """When things came to be called otherwise, in order."""
         self._named = (-1, 0)
-        """What ``Names.renames`` says now, and since when that holds."""
+        """What ``Names.renames`` says now, and the last of those."""
 
     def __len__(self) -> int:
         """How much is remembered."""
@@ -83,13 +81,13 @@ class Recurring:
         """From then on things are called otherwise than before."""
         insort(self._changes, at_ns)
         del self._changes[1:-_CHANGES]
-        self._changed_ns = self._changes[-1]
 
     def take(self, records: Iterable[bytes]) -> list[Item]:
         """Return the journeys that these records complete. DecodeError if one is none."""
         found: list[Item] = []
         known, lost = self._kinds, self.correlator.lost
-        self._named = (self._renames(), self._changed_ns)
+        changed_ns = self._changes[-1]
+        self._look()
         for data in records:
             size = len(data)
             end = _SLOTS_FROM + data[SLOTS_AT] * SLOT.size if size > SLOTS_AT else 0
@@ -101,7 +99,7 @@ class Recurring:
                     if kind is not None:
                         one = kind.pattern.one(data, end)
                         if one is not None and (
-                            (one.start_ns >= self._changed_ns and kind.named == self._named)
+                            (one.start_ns >= changed_ns and kind.named == self._named)
                             or self._is_named(kind, one)
                         ):
                             if kind.hop_missing:
@@ -115,6 +113,10 @@ class Recurring:
             if item is not None:
                 found.append(item)
         return found
+
+    def _look(self) -> None:
+        """See whether anything is called otherwise: whoever is asked for a name may find it out."""
+        self._named = (self._renames(), self._changes[-1])
 
     def _since(self, item: Item) -> int | None:
         """Return since when things were called as during that; None if some came to be meanwhile.
@@ -140,8 +142,7 @@ class Recurring:
         )
         if is_named:
             kind.named = renames, since
-        # Whoever is asked for a name may find out more.
-        self._named = (self._renames(), self._changed_ns)
+        self._look()
         return is_named
 
     def _first(self, probes: bytes, data: bytes) -> Journey | None:
@@ -152,7 +153,7 @@ class Recurring:
         self._netnses.clear()
         record = decode(data)
         journey = self.correlator.take(record)
-        self._named = (self._renames(), self._changed_ns)
+        self._look()
         missing = self.correlator.lost["hop_missing"] - missing
         first = record.slots[0] if record.slots else None
         if (

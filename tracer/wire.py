@@ -286,6 +286,9 @@ def as_sent(record: bytes, data: bytes) -> bytes:
     return record[: FIXED.size + record[SLOTS_AT] * SLOT.size] + data
 
 
+_struct = lru_cache(1024)(struct.Struct)
+
+
 def reader(order: str, places: Iterable[tuple[int, str]]) -> struct.Struct:
     """Return what reads the numbers at these places, each in its way, in that byte order.
 
@@ -295,9 +298,6 @@ def reader(order: str, places: Iterable[tuple[int, str]]) -> struct.Struct:
     for place, letter in places:
         code += f"{place - struct.calcsize(code)}x{letter}"
     return _struct(code)
-
-
-_struct = lru_cache(1024)(struct.Struct)
 
 
 def _halves(*values: int) -> list[int]:

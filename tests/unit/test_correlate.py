@@ -14,6 +14,7 @@ from tests.unit.test_wire import RECORDS
 from tracer import correlate, wire
 from tracer.alike import made
 from tracer.correlate import Correlator, Names
+from tracer.kernel.definitions import LIVE_MAX
 from tracer.model import (
     Change,
     Device,
@@ -619,6 +620,10 @@ def test_at_the_stop_chunks_without_their_last_are_damaged() -> None:
     (journey,) = taker.finish([])
     assert journey.damage == "its last chunk was lost"
     assert taker.finish([]) == []
+
+
+def test_pieces_are_kept_of_as_many_packets_as_are_followed_at_once() -> None:
+    assert correlate.PARTIAL_MAX >= LIVE_MAX
 
 
 def test_chunks_whose_last_never_comes_do_not_pile_up() -> None:

@@ -44,6 +44,7 @@ from tracer.correlate import Correlator, Names
 from tracer.errors import DecodeError
 from tracer.model import Device, Journey, Netns
 from tracer.recurring import Recurring
+from tracer.topology.names import MOST_CHANGES
 
 CHANGED = wire.STATE_KNOWN | wire.STATE_CT
 PING = record(*TO_THE_BRIDGE, *TO_C2, *TAKEN)
@@ -431,6 +432,23 @@ def test_it_remembers_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> No
         for _ in range(3):
             found.take([wire.encode(PING._replace(slots=(first._replace(cpu=cpu), *others)))])
     assert len(found) <= 3 * 4
+
+
+def test_the_last_changes_are_remembered_longer_than_names_are() -> None:
+    called = Renamed()
+    found = Recurring(called.names)
+    duration = max(slot.dt_ns for slot in PING.slots if isinstance(slot, wire.HopSlot))
+    many = 2 * MOST_CHANGES
+    for number in range(1, 4 * many):
+        called.tell(2 * duration * number, found)
+    correlator = Correlator(called.names)
+    for number in range(3 * many, 4 * many):
+        for since in (duration // 2, 3 * duration // 2):  # the later one while it is changed
+            ping = PING._replace(base_ns=2 * duration * number + since)
+            assert [made(item) for item in found.take([wire.encode(ping)])] == [
+                correlator.take(ping)
+            ]
+    assert len(found._changes) < 3 * many
 
 
 def test_what_is_no_record_is_said() -> None:

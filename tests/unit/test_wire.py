@@ -219,3 +219,10 @@ def test_a_record_of_the_table_is_as_it_would_be_sent(record: wire.Record, unuse
     sent = wire.encode(record)
     slots = wire.encode(record._replace(data=b""))
     assert wire.as_sent((slots + unused)[: wire.RECORD_MAX], record.data) == sent
+
+
+def test_the_same_places_are_read_by_the_same_struct() -> None:
+    read = wire.reader("!", [(2, "H"), (8, "I")])
+    assert read.unpack_from(bytes(range(12))) == (0x0203, 0x08090A0B)
+    assert wire.reader("!", iter([(2, "H"), (8, "I")])) is read
+    assert wire.reader("=", [(2, "H"), (8, "I")]) is not read

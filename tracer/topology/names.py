@@ -13,6 +13,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +35,7 @@ MOST_DEVICES = 65_536
 _BY_ENGINE = re.compile(r"(?:netns|cni)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """Files under /run/netns that nobody named: Podman's and those of Kubernetes' plugins (CNI)."""
 _FEW = 8  # names in a message
+_until_ns = attrgetter("until_ns")
 _ID_BEGINS = re.compile("[0-9a-f]{4,64}")
 
 
@@ -47,6 +49,7 @@ class Place(NamedTuple):
 class _Past(NamedTuple):
     """What was true until a change."""
 
+    until_ns: int
     devices: dict[tuple[int, int], Device]
     netnses: dict[int, Netns]
 
@@ -71,8 +74,6 @@ class Names(dict[tuple[int, int], Device]):
         self._read_at: dict[int, float] = {}
         self._unknown: dict[tuple[int, int], Device] = {}
         self._past: list[_Past] = []
-        self._until_ns: list[int] = []
-        """Until when each of those was true."""
         self._changed_ns = 0
         self._renames = 0
         self._nameless = False
@@ -127,10 +128,9 @@ class Names(dict[tuple[int, int], Device]):
         places = self._named | self._of_processes
         netnses = {inum: place.netns for inum, place in places.items()}
         netnses |= {device.netns.inum: device.netns for device in self.values()}
-        self._past.append(_Past(dict(self), netnses))
         self._changed_ns = max(at_ns, self._changed_ns)
-        self._until_ns.append(self._changed_ns)
-        del self._past[:-MOST_CHANGES], self._until_ns[:-MOST_CHANGES]
+        self._past.append(_Past(self._changed_ns, dict(self), netnses))
+        del self._past[:-MOST_CHANGES]
         named = {d.netns.inum: d.netns for d in now.values() if not d.netns.provisional}
         for past in self._past:
             for inum, netns_ in past.netnses.items():
@@ -146,7 +146,7 @@ class Names(dict[tuple[int, int], Device]):
 
     def _from(self, at_ns: int) -> list[_Past]:
         """What was true then and later, until now."""
-        return self._past[bisect_right(self._until_ns, at_ns) :]
+        return self._past[bisect_right(self._past, at_ns, key=_until_ns) :]
 
     @property
     def host(self) -> Netns:
