@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.bench import datagrams
 from tests.bench.guest import (
     CLIENT,
     HOUSE,
@@ -51,11 +52,6 @@ from tracer.topology.build import standing
 from tracer.topology.spec import LABS
 
 NEEDED = (PWRU, BPFTRACE)
-SERVER = "skbtrace-c2"
-PACED = [sys.executable, str(HOUSE / "tests/bench/paced.py")]
-PORT = 7000
-FULL_SPEED = 10**6
-"""More than can be sent."""
 CALM_RATE, CALM = 100, 1000
 STEP_S = 2
 RATE_COUNTED = 3200
@@ -78,7 +74,7 @@ RING = 25_000
 WAY = [*MISSION, *MISSION[:5]]
 LAYERS = ("--layers", ",".join(SAME), "--no-changes")
 SEVEN = ("--layers", "none", "--no-changes")
-NOTHING, ANOTHER = "tcp port 1", f"udp port {PORT}"
+NOTHING, ANOTHER = "tcp port 1", f"udp port {datagrams.PORT}"
 
 PWRU_RATE, BPFTRACE_RATE = 5, 3
 CPU = 1 / 3
@@ -108,11 +104,7 @@ class Tracer:
     def step(self, rate: int, count: int) -> dict[str, Any]:
         """Send so many packets at this rate, and wait until all of them are written."""
         start, cpu = self.log.stat().st_size, cpu_s(self.pid)
-        sender = subprocess.Popen(
-            ["ip", "netns", "exec", CLIENT, *PACED, str(PORT), str(rate), str(count)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        sender = subprocess.Popen(datagrams.sender(rate, count), stdout=subprocess.PIPE, text=True)
         told, grown = 0, time.monotonic()
         with self.log.open("rb") as stream:
             stream.seek(start)
@@ -319,7 +311,7 @@ def round_trips() -> dict[str, list[dict[str, Any]]]:
         for name, run in runs.items():
             say(f"round trips: {name}")
             found[name].append(run()["round_trip"])
-            say(f"{found[name][-1]}")
+            say(f"... {found[name][-1]['minimum']:.3f} ms")
     return found
 
 
@@ -330,10 +322,7 @@ def counts() -> bool:
 
 def another(*, short: bool) -> dict[str, Any]:
     """The floods, beside a flow that the filter lets in."""
-    sender = subprocess.Popen(
-        ["ip", "netns", "exec", CLIENT, *PACED, str(PORT), "100", "1000000"],
-        stdout=subprocess.DEVNULL,
-    )
+    sender = subprocess.Popen(datagrams.sender(CALM_RATE, 10**6), stdout=subprocess.DEVNULL)
     try:
         return ours(*LAYERS, ANOTHER, short=short)
     finally:
@@ -348,12 +337,8 @@ def overload() -> dict[str, Any]:
     found: dict[str, Any] = {"sent": 0}
 
     def blast(name: str, count: int = BLAST) -> None:
-        out = subprocess.check_output(
-            ["ip", "netns", "exec", CLIENT, *PACED, str(PORT), str(FULL_SPEED), str(count)],
-        )
-        began, ended = json.loads(out)
         found["sent"] += count
-        found.setdefault(name, []).append(count / (ended - began))
+        found.setdefault(name, []).append(datagrams.send(datagrams.FULL_SPEED, count))
 
     with skbtrace(*LAYERS) as tracer:
         for name in ("reading", "room", "full"):
@@ -385,18 +370,10 @@ def main() -> None:
         # Nor shall the bridge forget where that is, who only listens, and flood.
         hour = ["ip", "link", "set", "docker0", "type", "bridge", "ageing_time", "360000"]
         subprocess.run(hour, check=True)
-        receiver = subprocess.Popen(
-            ["ip", "netns", "exec", SERVER, *PACED, str(PORT)], stdout=subprocess.PIPE
-        )
-        assert receiver.stdout is not None
-        receiver.stdout.readline()
-        try:
+        with datagrams.received():
             for part in (rates, round_trips) if counts() else (rates, round_trips, overload):
                 figures[part.__name__] = part()
                 out.write_text(json.dumps(figures, indent=1))
-        finally:
-            receiver.kill()
-            receiver.wait()
 
 
 # --- on the host ----------------------------------------------------------------------------------

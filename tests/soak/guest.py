@@ -17,24 +17,25 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.bench import datagrams
 from tests.kernel.host import complaints, probed
+from tracer import exchanges, recurring
+from tracer.session import BACKLOG_BYTES
 from tracer.topology.build import standing
 from tracer.topology.spec import LABS
 
-CLIENT, SERVER, SERVER_IP = "skbtrace-c1", "skbtrace-c2", "172.17.0.3"
+CLIENT, SERVER_IP = "skbtrace-c1", "172.17.0.3"
 HOUSE = Path(__file__).parents[2]
-PACED = [sys.executable, str(HOUSE / "tests/bench/paced.py")]
-PORT, FULL_SPEED = "7000", "1000000"
-FLOWS, EACH = 3000, 4
-"""More than the tracer remembers ways of, each seen often enough to be remembered."""
-UNREAD = 12_000
+UNREAD = exchanges.MOST * 3 // 2
 """More datagrams than are kept for an ICMP error to be about. First of all: they would wait behind
 those that fill the ring buffer, which takes minutes.
 """
-ASKING = 20_000
+FLOWS, EACH = recurring.MOST * 3 // 2, 4
+"""More than the tracer remembers ways of, each seen often enough to be remembered."""
+ASKING = exchanges.MOST * 5 // 2
 """More echo requests than are kept for who answers."""
-FILLING = 200_000
-"""More datagrams than may wait to be read."""
+FILLING = BACKLOG_BYTES // 335
+"""More datagrams than may wait to be read: the record of one has half as much again."""
 ROUND, BLAST = 500, 1000
 """Requests in one flood, and the datagrams after it."""
 SAMPLE_S = 2.0
@@ -108,8 +109,7 @@ def flood(requests: int) -> int:
 
 def blast(count: int, *each: int) -> None:
     """Send datagrams as fast as can be."""
-    arguments = [PORT, FULL_SPEED, str(count), *map(str, each)]
-    subprocess.check_output(["ip", "netns", "exec", CLIENT, *PACED, *arguments])
+    datagrams.send(datagrams.FULL_SPEED, count, *each)
 
 
 def soak(seconds: float) -> dict[str, Any]:
@@ -169,16 +169,8 @@ def soak(seconds: float) -> dict[str, Any]:
 def main() -> None:
     with standing(LABS["docker0"]):
         sh(f"ip netns exec {CLIENT} ping -q -c 1 {SERVER_IP}")
-        receiver = subprocess.Popen(
-            ["ip", "netns", "exec", SERVER, *PACED, PORT], stdout=subprocess.PIPE
-        )
-        assert receiver.stdout is not None
-        receiver.stdout.readline()
-        try:
+        with datagrams.received():
             figures = soak(float(sys.argv[1]))
-        finally:
-            receiver.kill()
-            receiver.wait()
     Path(os.environ["SKBTRACE_OUT"], "soak.json").write_text(json.dumps(figures, indent=1))
 
 
