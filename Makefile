@@ -47,7 +47,7 @@ bench: ## measure in a guest; KERNEL=6.12, PEER=pwru: compare with it; ARGS='--b
 	@tests/setup trace guest test
 	@$(PYTHON) -m tests.bench --kernel $(KERNEL) $(if $(PEER),--peer $(PEER)) $(ARGS)
 
-soak: ## a quarter of an hour of flood on each kernel, containers coming and going; ARGS="--kernel 6.1 --seconds 60"
+soak: ## ten minutes of flood on each kernel, containers coming and going; ARGS="--kernel 6.1 --seconds 60"
 	@tests/setup trace guest test
 	@$(PYTHON) -m tests.soak $(ARGS)
 

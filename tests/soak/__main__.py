@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Boot each kernel and soak it, print the table: ``python -m tests.soak [--seconds 900]``."""
+"""Boot each kernel and soak it, print the table: ``python -m tests.soak [--seconds 600]``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def main() -> int:
     """Soak and print. The status is 1 if a bar is missed."""
     parser = argparse.ArgumentParser(prog="tests.soak", description=__doc__)
     parser.add_argument("--kernel", choices=[*KERNELS, "all"], default="all")
-    parser.add_argument("--seconds", type=int, default=900, help="on each kernel")
+    parser.add_argument("--seconds", type=int, default=600, help="on each kernel")
     options = parser.parse_args()
     missed = 0
     for kernel in KERNELS if options.kernel == "all" else [options.kernel]:

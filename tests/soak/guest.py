@@ -26,16 +26,16 @@ from tracer.topology.spec import LABS
 
 CLIENT, SERVER_IP = "skbtrace-c1", "172.17.0.3"
 HOUSE = Path(__file__).parents[2]
-UNREAD = exchanges.MOST * 3 // 2
-"""More datagrams than are kept for an ICMP error to be about. First of all: they would wait behind
-those that fill the ring buffer, which takes minutes.
-"""
 FLOWS, EACH = recurring.MOST * 3 // 2, 4
 """More than the tracer remembers ways of, each seen often enough to be remembered."""
 ASKING = exchanges.MOST * 5 // 2
 """More echo requests than are kept for who answers."""
 FILLING = BACKLOG_BYTES // 335
-"""More datagrams than may wait to be read: the record of one has half as much again."""
+"""More datagrams than may wait to be read: the record of one has half as much again. The first of
+them are kept for an ICMP error to be about, until there are enough of those.
+"""
+STILL_S = 5
+"""What nothing is written for so long after has been read."""
 ROUND, BLAST = 500, 1000
 """Requests in one flood, and the datagrams after it."""
 SAMPLE_S = 2.0
@@ -53,6 +53,13 @@ class Reader(threading.Thread):
         self._stream = stream
         self.journeys = 0
         self.footer: dict[str, Any] = {}
+
+    def rest(self) -> None:
+        """Wait until all that was sent is written."""
+        before = -1
+        while before != self.journeys:
+            before = self.journeys
+            time.sleep(STILL_S)
 
     def run(self) -> None:
         for line in self._stream:
@@ -127,14 +134,15 @@ def soak(seconds: float) -> dict[str, Any]:
         while "attached" not in Path("/tmp/said").read_text():
             assert tracer.poll() is None, Path("/tmp/said").read_text()
             time.sleep(0.1)
-        began = looked = time.monotonic()
-        samples, answered = [sample(tracer.pid)], 0
-        churn.start()
-        # What is bounded shall reach its bound soon: what grows after that is a leak.
-        print("soak: many flows, then more than can be read", file=sys.stderr, flush=True)
-        blast(UNREAD)
+        # What is bounded shall reach its bound first: what grows after that is a leak. Behind what
+        # waits to be read it would be reached after minutes.
+        print("soak: filling what is remembered", file=sys.stderr, flush=True)
         blast(FLOWS * EACH, EACH)
-        answered += flood(ASKING)
+        answered = flood(ASKING)
+        reader.rest()
+        began = looked = time.monotonic()
+        samples = [sample(tracer.pid)]
+        churn.start()
         blast(FILLING)
         while time.monotonic() < began + seconds:
             answered += flood(ROUND)
