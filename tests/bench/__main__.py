@@ -32,7 +32,6 @@ from tests.vm.peer import PWRU, PeerError
 HOUSE = Path(__file__).parents[2]
 HELP_S = 0.15
 RATIO, ADDED = 3.0, 0.7
-LAYER_WORDS = {"none": "the seven alone", "changes": "changes", "all": "all layers, and changes"}
 
 
 OTHERS: dict[str, tuple[ModuleType, str]] = {
@@ -160,25 +159,6 @@ def table(figures: dict[str, Any], help_s: float) -> list[tuple[bool, str, str, 
     if "pwru" in figures:
         same = figures["same"]["round_trip"]["minimum"]
         rows += against_pwru(figures["pwru"], figures["attach_s"], same - untraced, untraced)
-    return rows + layers(figures["layers"], untraced)
-
-
-def layers(figures: dict[str, Any], untraced: float) -> list[tuple[bool, str, str, str]]:
-    """What each layer adds to the seven functions and the skb's own life."""
-    least = figures["none"]["round_trip"]["minimum"]
-    rows = []
-    for name, run in figures.items():
-        traced = run["round_trip"]["minimum"]
-        added = traced - (untraced if name == "none" else least)
-        lost = sum(run["lost"].values())
-        rows.append(
-            (
-                lost == 0,
-                f"time added to the minimum by {LAYER_WORDS.get(name, f'layer {name}')}",
-                f"{added * 1000:.1f} us, {run['whole']} whole",
-                "nothing lost",
-            )
-        )
     return rows
 
 

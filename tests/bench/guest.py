@@ -21,13 +21,13 @@ from typing import Any
 
 from tracer.export.trace_reader import TraceReader
 from tracer.model import Journey, Layer, Outcome
-from tracer.probes import LAYERS, MISSION, PROBES, Attach, chosen
+from tracer.probes import MISSION, PROBES, Attach, chosen
 from tracer.topology.build import standing
 from tracer.topology.spec import LABS
 
 FLOODS, REQUESTS = 4, 4000
-LAYER_FLOODS, LAYER_REQUESTS = 2, 2000
-"""For each layer: shorter, there are many."""
+SHORT_FLOODS, SHORT_REQUESTS = 2, 2000
+"""Where there are many to be compared."""
 CLIENT, SERVER_IP = "skbtrace-c1", "172.17.0.3"
 IDLE_S = 10
 HOUSE = Path(__file__).parents[2]
@@ -79,7 +79,7 @@ def ours(*args: str, idle_s: int = 0, short: bool = False) -> dict[str, Any]:
     command = [sys.executable, "-m", "tracer", "--topology", "docker0", "-q", "-f", "-w"]
     command += [str(trace), *args]
     measure = [sys.executable, "-m", "tests.bench.guest", str(inside), str(idle_s)]
-    measure += [str(LAYER_FLOODS), str(LAYER_REQUESTS)] if short else []
+    measure += [str(SHORT_FLOODS), str(SHORT_REQUESTS)] if short else []
     began = time.monotonic()
     done = subprocess.run([*command, "--", *measure], cwd=HOUSE, check=False)
     ended = time.monotonic()
@@ -214,7 +214,7 @@ def pwru(
     log = Path("/tmp/pwru.out")
     with pwru_traces(program, log, *accepted, layers=layers) as (process, attach_s):
         figures: dict[str, Any] = {"attach_s": attach_s}
-        figures["round_trip"] = floods(LAYER_FLOODS, LAYER_REQUESTS) if short else floods()
+        figures["round_trip"] = floods(SHORT_FLOODS, SHORT_REQUESTS) if short else floods()
         figures["cpu_s"], figures["peak_kb"] = usage(process.pid)
     figures["events"] = log.read_text(errors="replace").count("\n") - 1
     return figures
@@ -238,12 +238,6 @@ def main() -> None:
         figures["skbtrace"] = ours(idle_s=IDLE_S)
         say("the same, with the functions that the peer is given")
         figures["same"] = ours("--layers", ",".join(SAME), "--no-changes")
-        figures["layers"] = {}
-        for name in ("none", *LAYERS, "changes", "all"):
-            layers = "none" if name == "changes" else name
-            changes = "--changes" if name in {"changes", "all"} else "--no-changes"
-            say(f"the same, with {name}")
-            figures["layers"][name] = ours("--layers", layers, changes, short=True)
         say("compile and attach alone")
         figures["attach_s"], figures["attach_whole_s"] = min(attach_seconds() for _ in range(2))
         say("the same, untraced again")

@@ -18,6 +18,7 @@ from tests.bench.guest import CLIENT, SERVER_IP, floods, say
 from tests.bench.where import RUNS
 from tracer.asked import Asked
 from tracer.kernel.source import KernelSource
+from tracer.probes import LAYERS
 from tracer.topology.build import standing
 from tracer.topology.discover import discover, scope
 from tracer.topology.names import Names
@@ -28,6 +29,13 @@ NS = 8
 """An instruction takes so long: 2 ** 3."""
 DEVICES = ("-smp", "1", "-icount", "shift=3")
 """What QEMU is told besides."""
+BARE = "the seven without a layer"
+LAYER_RUNS = {
+    BARE: Asked((), changes=False),
+    **{f"... and {layer}": Asked((layer,), changes=False) for layer in LAYERS},
+    "... and what changed": Asked((), changes=True),
+    "... and all of that": Asked(LAYERS, changes=True),
+}
 BARS = {"the seven alone": 2.0, "the seven, a filter that nothing passes": 1.65}
 
 
@@ -55,10 +63,15 @@ def main() -> None:
         subprocess.run(ping, check=True, stdout=subprocess.DEVNULL)
         say("untraced")
         runs["untraced"] = round_trip()
-        for name, asked in RUNS.items():
+        for name, asked in {**RUNS, **LAYER_RUNS}.items():
             say(name)
             runs[name] = traced(asked)
     Path(os.environ["SKBTRACE_OUT"], "instructions.json").write_text(json.dumps(runs, indent=1))
+
+
+def counted(us: float) -> int:
+    """Return how many instructions take so long."""
+    return round(1000 * us / NS)
 
 
 def rows(runs: dict[str, Any]) -> list[tuple[bool, str, str, str]]:
@@ -67,7 +80,9 @@ def rows(runs: dict[str, Any]) -> list[tuple[bool, str, str, str]]:
     found = []
     for name, us in runs.items():
         bar = BARS.get(name)
-        words = f"{1000 * us / NS:.0f} = {us / base:.2f} times untraced"
+        words = f"{counted(us)} = {us / base:.2f} times untraced"
+        if name in LAYER_RUNS and name != BARE:
+            words += f", {counted(us - runs[BARE])} more"
         said = "" if bar is None else f"<= {bar}"
         what = f"instructions of a round trip: {name}"
         found.append((bar is None or us <= bar * base, what, words, said))

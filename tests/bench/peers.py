@@ -33,10 +33,10 @@ from tests.bench import datagrams
 from tests.bench.guest import (
     CLIENT,
     HOUSE,
-    LAYER_FLOODS,
-    LAYER_REQUESTS,
     SAME,
     SERVER_IP,
+    SHORT_FLOODS,
+    SHORT_REQUESTS,
     floods,
     ours,
     pwru,
@@ -297,7 +297,7 @@ def round_trips() -> dict[str, list[dict[str, Any]]]:
     """Each attached several times, in turn, so that what else the machine does is for all alike."""
     peer = str(PWRU.tree / PWRU.programs[0])
     short = counts()
-    size = (LAYER_FLOODS, LAYER_REQUESTS) if short else ()
+    size = (SHORT_FLOODS, SHORT_REQUESTS) if short else ()
     runs: dict[str, Callable[[], Any]] = {
         "untraced": lambda: {"round_trip": floods(*size)},
         "nothing": lambda: ours(*LAYERS, NOTHING, short=short),
