@@ -324,11 +324,19 @@ def check_stream(parts: list[Journey], expected: int) -> None:
 def data_of(traced: Traced, port: int) -> tuple[list[Journey], list[Journey]]:
     """What TCP sent with data in it, and what arrived at c2's end of it.
 
-    On a slow host TCP may send something again although it has arrived: that is left out.
+    On a slow host TCP may send something again although it has arrived, or the end of it: that is
+    left out.
     """
-    sent = [j for j in traced.tcp(port) if not {"S", "F"} & {*(j.flow.tcp_flags or "")}]
-    again = {j.id for j in sent if any(r.kind == "repeats" for r in j.references)}
-    sent = [j for j in sent if payload(j) and not {j.id, j.parent} & again]
+    data = [j for j in traced.tcp(port) if not {"S", "F"} & {*(j.flow.tcp_flags or "")}]
+    data = sorted((j for j in data if payload(j)), key=lambda j: j.start_ns)
+    again, reached = set(), 0
+    for journey in data:
+        seq = journey.flow.tcp_seq or 0
+        if journey.parent is None:
+            if seq < reached:
+                again.add(journey.id)
+            reached = max(reached, seq + payload(journey))
+    sent = [j for j in data if not {j.id, j.parent} & again]
     return [j for j in sent if j.parent is None], [
         j for j in sent if "__skb_gso_segment" not in functions(j)[1:]
     ]
