@@ -11,6 +11,7 @@ import json
 import shlex
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ ETHERTYPE = 0x88B5  # for local experiments: nobody on earth handles it
 NOBODY = "02:00:00:00:00:99"
 GSO_PORT, GRO_PORT, COPY_PORT = 8001, 8002, 8003
 DATA = 200_000
+TOTAL_RETRANS = struct.Struct("100xI")
+"""tcpi_total_retrans of struct tcp_info (include/uapi/linux/tcp.h), in segments."""
 
 T = TypeVar("T")
 
@@ -186,8 +189,8 @@ def listening(port: int) -> Callable[[], socket.socket]:
     return make
 
 
-def transfer(port: int) -> None:
-    """DATA bytes over TCP from c1 to c2."""
+def transfer(port: int) -> int:
+    """DATA bytes over TCP from c1 to c2; how many segments TCP has sent again."""
     with inside(C2, listening(port)) as server, inside(C1, tcp) as client:
         client.setblocking(True)
         client.connect((C2_IP, port))
@@ -197,21 +200,24 @@ def transfer(port: int) -> None:
             while left or got < DATA:
                 left = left[client.send(left[:65536]) :] if left else left
                 got += len(peer.recv(65536))
+        read = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TOTAL_RETRANS.size)
+        again: int = TOTAL_RETRANS.unpack(read)[0]
+        return again
 
 
-def gso() -> None:
+def gso() -> int:
     """c2's port does not segment in hardware: what TCP has sent whole is cut there."""
     with setting("ethtool -K vethc2 tso off gso off", "ethtool -K vethc2 tso on gso on"):
-        transfer(GSO_PORT)
+        return transfer(GSO_PORT)
 
 
-def gro() -> None:
+def gro() -> int:
     """And c2's end merges again what it receives."""
     with setting(
         f"ethtool -K vethc2 tso off gso off; ip netns exec {C2} ethtool -K eth0 gro on",
         f"ethtool -K vethc2 tso on gso on; ip netns exec {C2} ethtool -K eth0 gro off",
     ):
-        transfer(GRO_PORT)
+        return transfer(GRO_PORT)
 
 
 def main() -> None:
@@ -223,8 +229,8 @@ def main() -> None:
     dup()
     mirror()
     copy()
-    gso()
-    gro()
+    told[str(GSO_PORT)] = gso()
+    told[str(GRO_PORT)] = gro()
     refused()
     Path(sys.argv[1]).write_text(json.dumps(told))
 
