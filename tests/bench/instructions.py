@@ -30,8 +30,7 @@ NS = 8
 DEVICES = ("-smp", "1", "-icount", "shift=3")
 """What QEMU is told besides."""
 BARE = "the seven without a layer"
-LAYER_RUNS = {
-    BARE: Asked((), changes=False),
+MORE = {
     **{f"... and {layer}": Asked((layer,), changes=False) for layer in LAYERS},
     "... and what changed": Asked((), changes=True),
     "... and all of that": Asked(LAYERS, changes=True),
@@ -63,7 +62,7 @@ def main() -> None:
         subprocess.run(ping, check=True, stdout=subprocess.DEVNULL)
         say("untraced")
         runs["untraced"] = round_trip()
-        for name, asked in {**RUNS, **LAYER_RUNS}.items():
+        for name, asked in {**RUNS, BARE: Asked((), changes=False), **MORE}.items():
             say(name)
             runs[name] = traced(asked)
     Path(os.environ["SKBTRACE_OUT"], "instructions.json").write_text(json.dumps(runs, indent=1))
@@ -81,7 +80,7 @@ def rows(runs: dict[str, Any]) -> list[tuple[bool, str, str, str]]:
     for name, us in runs.items():
         bar = BARS.get(name)
         words = f"{counted(us)} = {us / base:.2f} times untraced"
-        if name in LAYER_RUNS and name != BARE:
+        if name in MORE:
             words += f", {counted(us - runs[BARE])} more"
         said = "" if bar is None else f"<= {bar}"
         what = f"instructions of a round trip: {name}"

@@ -27,6 +27,7 @@ MOST, TRIES = 3000, 7
 EVERY_NS, CHANGED_NS = 1000, 50_000
 """From packet to packet, and from change to change of the topology where there are any."""
 SOME, NAP_S = 50, 0.02
+"""Half a second of a hundred a second, and a nap in which the caches are lost."""
 Take = Callable[[Sequence[bytes]], Sequence[Item]]
 
 
@@ -91,7 +92,7 @@ def measure() -> dict[str, float]:
     packets = records(alike=True)
     found["alike, by patterns, read after many changes"] = took_us(after_changes, packets)
     found[f"alike, by patterns, {SOME} at a time"] = took_us(by_pattern, packets, SOME)
-    found["... after a nap each"] = took_us(by_pattern, packets, SOME, NAP_S)
+    found[f"alike, by patterns, {SOME} after each nap"] = took_us(by_pattern, packets, SOME, NAP_S)
     return found
 
 
